@@ -1,0 +1,2 @@
+//! stub
+pgrx::pg_module_magic!();
