@@ -1,0 +1,135 @@
+//! User-space instructions per unit, counted by valgrind's callgrind.
+//!
+//! The postmaster runs under valgrind and so do its backends. Two backends run the same workload, one longer; the
+//! difference of their instructions divided by the difference of their units is free of start-up and warm-up. Blind to
+//! system calls and caches, but repeatable on a busy machine.
+
+use crate::arms::{PGSS, STEWARD, STOCK, STOCK_B};
+use crate::options::Options;
+use crate::profile::Profile;
+use crate::server::{Server, Template, create_all};
+use crate::stats::Random;
+use crate::workload::{Driver, Protocol, Workload};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use steward_test::wait_until;
+
+/// How long a backend may take to write its profile after the client left.
+const PROFILE_LIMIT: Duration = Duration::from_secs(60);
+const KEYS_SEED: u64 = 1;
+/// The part of pg_stat_statements' added instructions which pg_steward aims to stay within.
+const TARGET_PART: f64 = 0.25;
+
+/// Instructions per unit of one arm.
+struct Count {
+    arm: &'static str,
+    per_unit: Profile,
+}
+
+/// Runs the workloads under callgrind and prints a table for each.
+pub fn run(options: &Options) -> Result<()> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        bail!("valgrind is not installed (Debian: apt-get install valgrind)");
+    }
+    let template = Template::make(options.scale)?;
+    let servers = create_all(&template, &options.arms()?)?;
+    let mut counts: Vec<Vec<Count>> = options.workloads.iter().map(|_| Vec::new()).collect();
+    for server in &servers {
+        println!("Counting {}.", server.arm.name);
+        for (counts, per_unit) in counts.iter_mut().zip(count_arm(options, server)?) {
+            counts.push(Count { arm: server.arm.name, per_unit });
+        }
+    }
+    for (workload, counts) in options.workloads.iter().zip(&counts) {
+        print(*workload, counts, options.functions)?;
+    }
+    Ok(())
+}
+
+/// Instructions per unit of each workload on one server.
+fn count_arm(options: &Options, server: &Server) -> Result<Vec<Profile>> {
+    let folder = Folder::create(server)?;
+    let running = server.start_callgrind(&folder.0)?;
+    let count = |workload: &Workload| {
+        let driver = Driver { workload: *workload, protocol: Protocol::Ping, scale: options.scale };
+        let (short_units, long_units) = workload.callgrind_units();
+        let short = backend(server, &folder.0, driver, short_units, 0)?;
+        let long = backend(server, &folder.0, driver, long_units, short_units as u64)?;
+        if let Some(keep) = &options.keep {
+            keep_profiles(keep, server.arm.name, workload.name(), &short, &long)?;
+        }
+        let units = (long_units - short_units) as f64;
+        Ok(Profile::read(&long)?.minus(&Profile::read(&short)?).per(units))
+    };
+    let profiles = options.workloads.iter().map(count).collect();
+    drop(running);
+    profiles
+}
+
+/// Runs one backend for `units` units and returns the path of its profile.
+fn backend(server: &Server, folder: &Path, driver: Driver, units: usize, serial: u64) -> Result<PathBuf> {
+    let mut connection = server.connect()?;
+    let path = folder.join(connection.pid().to_string());
+    driver.workload.prepare(&mut connection)?;
+    driver.run(&mut connection, &mut Random::new(KEYS_SEED), units, serial)?;
+    drop(connection);
+    ensure!(wait_until(PROFILE_LIMIT, || Profile::is_complete(&path)), "no profile at {}", path.display());
+    Ok(path)
+}
+
+fn keep_profiles(keep: &Path, arm: &str, workload: &str, short: &Path, long: &Path) -> Result<()> {
+    fs::create_dir_all(keep).with_context(|| format!("cannot create {}", keep.display()))?;
+    fs::copy(short, keep.join(format!("{arm}.{workload}.short")))?;
+    fs::copy(long, keep.join(format!("{arm}.{workload}.long")))?;
+    Ok(())
+}
+
+/// A directory for profiles, writable by the server, removed when this goes.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create(server: &Server) -> Result<Self> {
+        let output = server.installation().as_server_user("mktemp").args(["-d", "-p", "/tmp", "cg-XXXXXX"]).output()?;
+        ensure!(output.status.success(), "mktemp: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(Self(PathBuf::from(String::from_utf8(output.stdout)?.trim_end())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn print(workload: Workload, counts: &[Count], functions: usize) -> Result<()> {
+    let find = |name| counts.iter().find(|count| count.arm == name).map(|count| &count.per_unit);
+    let stock = find(STOCK).context("no stock arm")?;
+    let added = |profile: &Profile| profile.total() - stock.total();
+    let pgss = find(PGSS).map(added);
+    println!("\n{}: {}", workload.name(), workload.describe());
+    println!("  stock takes {:.0} user-space instructions a unit", stock.total());
+    println!("  {:<16} {:>12} {:>10} {:>14}", "arm", "added", "/ stock's", "/ pgss's added");
+    for count in counts.iter().filter(|count| count.arm != STOCK) {
+        let label = if count.arm == STOCK_B { "stockB (A/A)" } else { count.arm };
+        let more = added(&count.per_unit);
+        let part = pgss.map_or_else(String::new, |pgss| format!("{:.2}", more / pgss));
+        println!("  {label:<16} {more:>+12.0} {:>10.4} {part:>14}", count.per_unit.total() / stock.total());
+    }
+    if let (Some(pgss), Some(steward), Workload::Select) = (pgss, find(STEWARD).map(added), workload) {
+        println!("  pg_steward adds {:.2} of what pg_stat_statements adds (aim: at most {TARGET_PART}).", steward / pgss);
+    }
+    if functions > 0 {
+        counts.iter().filter(|count| count.arm != STOCK).for_each(|count| print_functions(count, stock, functions));
+    }
+    Ok(())
+}
+
+fn print_functions(count: &Count, stock: &Profile, functions: usize) {
+    println!("\n  {} beyond stock, instructions a unit, by function:", count.arm);
+    for (name, instructions) in count.per_unit.minus(stock).largest(functions) {
+        println!("    {instructions:>+9.1}  {name}");
+    }
+}

@@ -1,0 +1,1 @@
+//! A backend's memory over many statements, and what pg_steward takes of shared memory.

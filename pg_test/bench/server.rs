@@ -1,0 +1,170 @@
+//! The servers of the comparison: one cluster an arm, all copies of one template.
+
+use crate::arms::Arm;
+use crate::client::Connection;
+use crate::workload;
+use anyhow::{Context, Result, ensure};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use steward_test::{Cluster, Install, StopMode, wait_until};
+
+const USER: &str = "postgres";
+const DATABASE: &str = "postgres";
+
+/// Valgrind slows a server down some fifty times.
+const VALGRIND_START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Settings of every server: no work but the statements', and the same plans and memory in all.
+const COMMON_CONF: &str = "\
+shared_buffers = '256MB'
+jit = off
+autovacuum = off
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+wal_level = minimal
+max_wal_senders = 0
+max_wal_size = '4GB'
+checkpoint_timeout = '1h'
+bgwriter_lru_maxpages = 0
+max_parallel_workers_per_gather = 0
+huge_pages = off
+log_min_messages = warning
+";
+
+/// A stopped cluster with pgbench's tables, to be copied.
+pub struct Template {
+    cluster: Cluster,
+    pub scale: u64,
+}
+
+impl Template {
+    /// Makes the cluster and fills it with `scale` times 100,000 accounts.
+    pub fn make(scale: u64) -> Result<Self> {
+        let cluster = Cluster::new("template").create()?;
+        cluster.append_conf(COMMON_CONF)?;
+        cluster.start()?;
+        fill(&cluster, scale)?;
+        cluster.stop(StopMode::Fast)?;
+        Ok(Self { cluster, scale })
+    }
+}
+
+fn fill(cluster: &Cluster, scale: u64) -> Result<()> {
+    let mut pgbench = cluster.installation().program("pgbench");
+    pgbench.args(["-i", "-q", "-s", &scale.to_string(), "-U", USER, "-p", &cluster.port().to_string()]);
+    run(pgbench.arg("-h").arg(cluster.host()).arg(DATABASE))?;
+    let mut connection = connect(cluster)?;
+    connection.query(&workload::setup_sql())?;
+    connection.query("CREATE EXTENSION pg_prewarm")?;
+    connection.query("VACUUM (FREEZE, ANALYZE)")?;
+    connection.query("CHECKPOINT").map(drop)
+}
+
+/// The server of one arm.
+pub struct Server {
+    pub arm: Arm,
+    cluster: Cluster,
+}
+
+impl Server {
+    /// Copies the template, starts the copy, creates the arm's extension, and stops it again.
+    pub fn create(template: &Template, arm: Arm) -> Result<Self> {
+        let cluster = Cluster::new(arm.name).create()?;
+        copy_data(&template.cluster, &cluster)?;
+        cluster.append_conf(&format!("shared_preload_libraries = '{}'\n", arm.preload.join(",")))?;
+        for (setting, value) in arm.conf {
+            cluster.append_conf(&format!("{setting} = '{value}'\n"))?;
+        }
+        let server = Self { arm, cluster };
+        server.start()?;
+        if let Some(extension) = arm.extension() {
+            server.connect()?.query(&format!("CREATE EXTENSION {extension}"))?;
+        }
+        server.stop()?;
+        Ok(server)
+    }
+
+    pub fn start(&self) -> Result<()> {
+        self.cluster.start()
+    }
+
+    pub fn stop(&self) -> Result<()> {
+        self.cluster.stop(StopMode::Fast)
+    }
+
+    pub fn connect(&self) -> Result<Connection> {
+        connect(&self.cluster)
+    }
+
+    /// Reads all tables and indexes of the workloads into shared_buffers.
+    pub fn prewarm(&self) -> Result<()> {
+        let sql = "SELECT pg_prewarm(oid) FROM pg_class WHERE relname ~ '^(pgbench|bench)_' AND relkind IN ('r', 'i')";
+        self.connect()?.query(sql).map(drop)
+    }
+
+    /// Starts the server under valgrind's callgrind, which writes one file per process: `folder/PID`.
+    pub fn start_callgrind(&self, folder: &Path) -> Result<Callgrind<'_>> {
+        let install = self.cluster.installation();
+        let mut valgrind = install.as_server_user("valgrind");
+        valgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}/%p", folder.display()));
+        valgrind.arg(install.bindir().join("postgres")).arg("-D").arg(self.cluster.data_dir());
+        valgrind.arg("-k").arg(self.cluster.host()).args(["-p", &self.cluster.port().to_string()]);
+        valgrind.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = valgrind.spawn().context("cannot run valgrind")?;
+        let running = Callgrind { server: self, child };
+        ensure!(wait_until(VALGRIND_START_LIMIT, || self.connect().is_ok()), "no server under valgrind:\n{}", self.cluster.log());
+        Ok(running)
+    }
+
+    pub fn installation(&self) -> &Install {
+        self.cluster.installation()
+    }
+}
+
+/// A server running under valgrind, stopped when this goes.
+pub struct Callgrind<'a> {
+    server: &'a Server,
+    child: Child,
+}
+
+impl Drop for Callgrind<'_> {
+    fn drop(&mut self) {
+        if self.server.stop().is_err() {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn connect(cluster: &Cluster) -> Result<Connection> {
+    Connection::open(cluster.host(), cluster.port(), USER, DATABASE)
+}
+
+fn copy_data(from: &Cluster, to: &Cluster) -> Result<()> {
+    let install = to.installation();
+    run(install.as_server_user("rm").arg("-rf").arg(to.data_dir()))?;
+    run(install.as_server_user("cp").arg("-a").arg(from.data_dir()).arg(to.data_dir()))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.current_dir("/").output().with_context(|| format!("cannot run {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {}", said.trim_end());
+    Ok(())
+}
+
+/// Makes one server an arm, saying so.
+pub fn create_all(template: &Template, arms: &[Arm]) -> Result<Vec<Server>> {
+    let create = |arm: &Arm| {
+        print!(" {}", arm.name);
+        std::io::stdout().flush()?;
+        Server::create(template, *arm).with_context(|| format!("arm {}", arm.name))
+    };
+    print!("Setting up:");
+    let servers = arms.iter().map(create).collect();
+    println!();
+    servers
+}
