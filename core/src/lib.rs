@@ -1,2 +1,6 @@
 //! The decisions of pg_steward, without Postgres: plain values and the time in, a decision out.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
 pub mod capture;
+pub mod error;

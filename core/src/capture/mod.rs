@@ -1,1 +1,12 @@
-
+//! Statement capture: what is counted, what is kept, what is hidden.
+pub mod comment;
+pub mod degrade;
+pub mod histogram;
+mod lexer;
+pub mod limiter;
+pub mod normalize;
+pub mod plan;
+pub mod retention;
+pub mod ring;
+pub mod table;
+mod utility;
