@@ -14,6 +14,8 @@ use tpchgen::generators::{
 };
 
 const DEFAULT_SCALE: f64 = 0.1;
+/// Below, the workload's long statements would end before they can be stopped.
+const MIN_SCALE: f64 = 0.01;
 const MAX_SCALE: f64 = 100.0;
 /// How much is collected before it is handed to the connection.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -37,7 +39,7 @@ fn main() -> Result<()> {
 
 fn parse_scale(text: &str) -> Result<f64> {
     let scale: f64 = text.parse().with_context(|| format!("scale \"{text}\" is not a number"))?;
-    ensure!(scale > 0.0 && scale <= MAX_SCALE, "scale {scale} is not above 0 and at most {MAX_SCALE}");
+    ensure!((MIN_SCALE..=MAX_SCALE).contains(&scale), "scale {scale} is not from {MIN_SCALE} to {MAX_SCALE}");
     Ok(scale)
 }
 

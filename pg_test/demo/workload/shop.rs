@@ -54,7 +54,11 @@ pub fn order_pages(app: &App) -> Result<String> {
     let mut queries = 0;
     for page in 1..=PAGES {
         let day = keys.day();
-        queries += if page % 2 == 0 { page_in_transaction(&mut client, page, day)? } else { page_by_request(&mut client, page, day)? };
+        queries += if page % 2 == 0 {
+            page_in_transaction(&mut client, page, day)?
+        } else {
+            page_by_request(&mut client, page, day)?
+        };
     }
     Ok(format!("{PAGES} order pages took {queries} queries (N+1)"))
 }
