@@ -71,7 +71,10 @@ impl Arm {
 pub fn choose(list: Option<&str>, install: &Install) -> Result<Vec<Arm>> {
     let Some(list) = list else { return available(install) };
     let arms: Vec<Arm> = list.split(',').map(find).collect::<Result<_>>()?;
-    ensure!(arms.iter().any(|arm| arm.name == STOCK), "the arm \"{STOCK}\" must be among --arms: all else is compared with it");
+    ensure!(
+        arms.iter().any(|arm| arm.name == STOCK),
+        "the arm \"{STOCK}\" must be among --arms: all else is compared with it"
+    );
     Ok(arms)
 }
 

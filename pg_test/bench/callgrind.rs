@@ -1,13 +1,15 @@
 //! User-space instructions per unit, counted by valgrind's callgrind.
 //!
 //! The postmaster runs under valgrind and so do its backends. Two backends run the same workload, one longer; the
-//! difference of their instructions divided by the difference of their units is free of start-up and warm-up. Blind to
-//! system calls and caches, but repeatable on a busy machine.
+//! difference of their instructions divided by the difference of their units is free of start-up and warm-up. Statements
+//! are sent a slice at a time, each a transaction with its own Sync: how often a backend finds its socket empty depends
+//! on the machine's mood and costs instructions, up to 200 a statement. What is left is blind to system calls and caches,
+//! but repeats to some ten instructions on a busy machine.
 
 use crate::arms::{PGSS, STEWARD, STOCK, STOCK_B};
 use crate::options::Options;
 use crate::profile::Profile;
-use crate::server::{Server, Template, create_all};
+use crate::server::{Server, Template, create_all, progress};
 use crate::stats::Random;
 use crate::workload::{Driver, Protocol, Workload};
 use anyhow::{Context, Result, bail, ensure};
@@ -37,12 +39,14 @@ pub fn run(options: &Options) -> Result<()> {
     let template = Template::make(options.scale)?;
     let servers = create_all(&template, &options.arms()?)?;
     let mut counts: Vec<Vec<Count>> = options.workloads.iter().map(|_| Vec::new()).collect();
+    print!("Counting:");
     for server in &servers {
-        println!("Counting {}.", server.arm.name);
+        progress(server.arm.name)?;
         for (counts, per_unit) in counts.iter_mut().zip(count_arm(options, server)?) {
             counts.push(Count { arm: server.arm.name, per_unit });
         }
     }
+    println!();
     for (workload, counts) in options.workloads.iter().zip(&counts) {
         print(*workload, counts, options.functions)?;
     }
@@ -54,7 +58,7 @@ fn count_arm(options: &Options, server: &Server) -> Result<Vec<Profile>> {
     let folder = Folder::create(server)?;
     let running = server.start_callgrind(&folder.0)?;
     let count = |workload: &Workload| {
-        let driver = Driver { workload: *workload, protocol: Protocol::Ping, scale: options.scale };
+        let driver = Driver { workload: *workload, protocol: Protocol::Pipe, scale: options.scale };
         let (short_units, long_units) = workload.callgrind_units();
         let short = backend(server, &folder.0, driver, short_units, 0)?;
         let long = backend(server, &folder.0, driver, long_units, short_units as u64)?;
@@ -74,7 +78,10 @@ fn backend(server: &Server, folder: &Path, driver: Driver, units: usize, serial:
     let mut connection = server.connect()?;
     let path = folder.join(connection.pid().to_string());
     driver.workload.prepare(&mut connection)?;
-    driver.run(&mut connection, &mut Random::new(KEYS_SEED), units, serial)?;
+    let (mut keys, slice) = (Random::new(KEYS_SEED), driver.workload.units_per_slice());
+    for start in (0..units).step_by(slice) {
+        driver.run(&mut connection, &mut keys, slice.min(units - start), serial + start as u64)?;
+    }
     drop(connection);
     ensure!(wait_until(PROFILE_LIMIT, || Profile::is_complete(&path)), "no profile at {}", path.display());
     Ok(path)
@@ -119,7 +126,10 @@ fn print(workload: Workload, counts: &[Count], functions: usize) -> Result<()> {
         println!("  {label:<16} {more:>+12.0} {:>10.4} {part:>14}", count.per_unit.total() / stock.total());
     }
     if let (Some(pgss), Some(steward), Workload::Select) = (pgss, find(STEWARD).map(added), workload) {
-        println!("  pg_steward adds {:.2} of what pg_stat_statements adds (aim: at most {TARGET_PART}).", steward / pgss);
+        println!(
+            "  pg_steward adds {:.2} of what pg_stat_statements adds (aim: at most {TARGET_PART}).",
+            steward / pgss
+        );
     }
     if functions > 0 {
         counts.iter().filter(|count| count.arm != STOCK).for_each(|count| print_functions(count, stock, functions));

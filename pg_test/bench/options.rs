@@ -12,7 +12,7 @@ pub const USAGE: &str = "\
 bench-capture: what statement capture costs one backend, against stock Postgres in the same run
 
   bench-capture [cpu] [WORKLOAD...] [options]      backend CPU time, arms alternated every few milliseconds
-  bench-capture callgrind [WORKLOAD...] [options]  user-space instructions per unit, by valgrind: repeatable to 0.5 %
+  bench-capture callgrind [WORKLOAD...] [options]  user-space instructions per unit, by valgrind's callgrind
   bench-capture memory [options]                   a backend's memory over a million statements; shared memory
 
 WORKLOAD   select update tpcb unique nested agg (cpu: all of them; callgrind: select)

@@ -24,12 +24,16 @@ impl Profile {
 
     fn parse(text: &str) -> Self {
         let mut profile = Self::default();
-        let mut names: HashMap<&str, &str> = HashMap::new();
-        let mut function = "";
+        let (mut names, mut objects) = (Names::new(), Names::new());
+        let (mut function, mut object) = (String::new(), "");
         let mut is_call = false;
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix("fn=") {
-                function = full_name(name, &mut names);
+            if let Some(name) = line.strip_prefix("ob=") {
+                object = full_name(name, &mut objects);
+            } else if let Some(name) = line.strip_prefix("cob=") {
+                full_name(name, &mut objects);
+            } else if let Some(name) = line.strip_prefix("fn=") {
+                function = label(full_name(name, &mut names), object);
             } else if let Some(name) = line.strip_prefix("cfn=") {
                 // Only to learn what the number stands for, should it come here first.
                 full_name(name, &mut names);
@@ -38,7 +42,7 @@ impl Profile {
             } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
                 // The line after calls= has the callee's cost, which is counted where the callee stands.
                 if !std::mem::take(&mut is_call) {
-                    *profile.functions.entry(function.to_owned()).or_default() += cost(line);
+                    *profile.functions.entry(function.clone()).or_default() += cost(line);
                 }
             }
         }
@@ -72,8 +76,17 @@ impl Profile {
     }
 }
 
+/// Names by the numbers that stand for them, such as "(12)".
+type Names<'a> = HashMap<&'a str, &'a str>;
+
+/// A function without a symbol has only an address; then its library says more.
+fn label(function: &str, object: &str) -> String {
+    let library = object.rsplit('/').next().unwrap_or(object);
+    if function.starts_with("0x") { format!("{function} in {library}") } else { function.to_owned() }
+}
+
 /// The name behind "(12) name" or "(12)": a number is explained where it first occurs.
-fn full_name<'a>(text: &'a str, names: &mut HashMap<&'a str, &'a str>) -> &'a str {
+fn full_name<'a>(text: &'a str, names: &mut Names<'a>) -> &'a str {
     match text.split_once(' ') {
         Some((number, name)) if number.starts_with('(') => {
             names.insert(number, name);

@@ -37,7 +37,6 @@ log_min_messages = warning
 /// A stopped cluster with pgbench's tables, to be copied.
 pub struct Template {
     cluster: Cluster,
-    pub scale: u64,
 }
 
 impl Template {
@@ -48,7 +47,7 @@ impl Template {
         cluster.start()?;
         fill(&cluster, scale)?;
         cluster.stop(StopMode::Fast)?;
-        Ok(Self { cluster, scale })
+        Ok(Self { cluster })
     }
 }
 
@@ -115,7 +114,11 @@ impl Server {
         valgrind.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = valgrind.spawn().context("cannot run valgrind")?;
         let running = Callgrind { server: self, child };
-        ensure!(wait_until(VALGRIND_START_LIMIT, || self.connect().is_ok()), "no server under valgrind:\n{}", self.cluster.log());
+        ensure!(
+            wait_until(VALGRIND_START_LIMIT, || self.connect().is_ok()),
+            "no server under valgrind:\n{}",
+            self.cluster.log()
+        );
         Ok(running)
     }
 
@@ -156,11 +159,16 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Adds a word to the line that says how far we are.
+pub fn progress(word: &str) -> Result<()> {
+    print!(" {word}");
+    Ok(std::io::stdout().flush()?)
+}
+
 /// Makes one server an arm, saying so.
 pub fn create_all(template: &Template, arms: &[Arm]) -> Result<Vec<Server>> {
     let create = |arm: &Arm| {
-        print!(" {}", arm.name);
-        std::io::stdout().flush()?;
+        progress(arm.name)?;
         Server::create(template, *arm).with_context(|| format!("arm {}", arm.name))
     };
     print!("Setting up:");

@@ -39,10 +39,8 @@ const ACCOUNT_UPDATE: (&str, &str) = ("upd", "UPDATE pgbench_accounts SET abalan
 const ACCOUNT_SELECT: (&str, &str) = ("sel", "SELECT abalance FROM pgbench_accounts WHERE aid = $1");
 const TELLER_UPDATE: (&str, &str) = ("tel", "UPDATE pgbench_tellers SET tbalance = tbalance + $1 WHERE tid = $2");
 const BRANCH_UPDATE: (&str, &str) = ("bra", "UPDATE pgbench_branches SET bbalance = bbalance + $1 WHERE bid = $2");
-const HISTORY_INSERT: (&str, &str) = (
-    "ins",
-    "INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES ($1, $2, $3, $4, CURRENT_TIMESTAMP)",
-);
+const HISTORY_INSERT: (&str, &str) =
+    ("ins", "INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES ($1, $2, $3, $4, CURRENT_TIMESTAMP)");
 const BEGIN: (&str, &str) = ("beg", "BEGIN");
 const END: (&str, &str) = ("end", "END");
 const NESTED_CALL: (&str, &str) = ("nst", "SELECT bench_nested($1)");
@@ -117,9 +115,7 @@ impl Workload {
         match self {
             Self::Select => &[ACCOUNT_SELECT],
             Self::SimpleUpdate => &[BEGIN, ACCOUNT_UPDATE, ACCOUNT_SELECT, HISTORY_INSERT, END],
-            Self::TpcB => {
-                &[BEGIN, ACCOUNT_UPDATE, ACCOUNT_SELECT, TELLER_UPDATE, BRANCH_UPDATE, HISTORY_INSERT, END]
-            }
+            Self::TpcB => &[BEGIN, ACCOUNT_UPDATE, ACCOUNT_SELECT, TELLER_UPDATE, BRANCH_UPDATE, HISTORY_INSERT, END],
             Self::Unique => &[],
             Self::Nested => &[NESTED_CALL],
             Self::Aggregate => &[AGGREGATE],
