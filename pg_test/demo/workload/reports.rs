@@ -32,7 +32,7 @@ pub fn all(app: &App) -> Result<String> {
 /// One report; the trace header comes by comment or by setting, turn about.
 fn report(client: &mut Client, name: &str, parameter: &(dyn ToSql + Sync), runs: u32) -> Result<u32> {
     let request = FIRST_REQUEST + runs;
-    if runs % 2 == 0 {
+    if runs.is_multiple_of(2) {
         client.query(&commented(named(name)?, request, &format!("/reports/{name}")), &[parameter])?;
         return Ok(1);
     }
