@@ -108,7 +108,7 @@ fn owner_is_gone(path: &Path) -> bool {
     start_time(pid).is_none_or(|now| now != started)
 }
 
-/// When a process started, in clock ticks since boot (field 22 of /proc/pid/stat, see proc(5)); None when there is none.
+/// When a process started, in clock ticks since boot (field 22 of /proc/pid/stat, see proc(5)); None without one.
 fn start_time(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name, in parentheses, may hold blanks: count from behind it, where field 3 comes next.
