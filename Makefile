@@ -1,0 +1,46 @@
+# The entrances of pg_steward; each does all of its own set-up. `make help` lists them.
+
+PG_CONFIG ?= pg_config
+DEMO_SCALE ?=
+export DEMO_SCALE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-stop test test-all bench-capture installcheck-postgres lint fmt install clean setup
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Debian's Postgres 15 with headers, clang, cargo-pgrx
+	@tools/setup.sh
+
+demo: setup ## start a throw-away server with TPC-H data and show what pg_steward captures (DEMO_SCALE=...)
+	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/demo.sh start
+
+demo-stop: ## stop the demo's server and remove its data
+	@PG_CONFIG=$$(tools/pg-tree.sh 15) && PG_CONFIG=$$PG_CONFIG tools/demo.sh stop
+
+test: setup ## every test, on Postgres 15
+	@tools/run-core.sh
+	@tools/run-suite.sh 15
+
+test-all: setup ## the server tests on Postgres 15, 17 and 18 (builds 17 and 18 at first, 3 minutes each)
+	@tools/run-all.sh
+
+bench-capture: setup ## what statement capture costs, against stock Postgres and pg_stat_statements
+	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/bench-capture.sh
+
+installcheck-postgres: setup ## Postgres's own regression suite with capture on, compared with a run without it
+	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/installcheck-postgres.sh
+
+lint: setup ## formatting, clippy, the rules of the architecture
+	@tools/lint.sh
+
+fmt: ## format the Rust code
+	@cargo fmt --all
+
+install: setup ## build and install into the Postgres of PG_CONFIG (default: pg_config on PATH)
+	@tools/install-ext.sh --into "$$(command -v '$(PG_CONFIG)')"
+
+clean: ## remove what the build made in this checkout
+	@cargo clean
+	@rm -rf target
