@@ -28,7 +28,8 @@ socket_dir() {
 }
 
 bindir() {
-    [ -n "${PG_CONFIG:-}" ] || die "PG_CONFIG is not set" "Run 'make demo', or set it to the pg_config of a Postgres that has pg_steward."
+    [ -n "${PG_CONFIG:-}" ] ||
+        die "PG_CONFIG is not set" "Run 'make demo', or set it to the pg_config of a Postgres that has pg_steward."
     "$PG_CONFIG" --bindir
 }
 
@@ -182,7 +183,7 @@ stop() {
 
 case ${1:-} in
     start) start ;;
-    show) show ;;
+    show) bindir >/dev/null && show ;;
     stop) stop ;;
     *) die "usage: tools/demo.sh start|show|stop" ;;
 esac
