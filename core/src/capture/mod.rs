@@ -1,6 +1,8 @@
 //! Statement capture: what is counted, what is kept, what is hidden.
+pub mod arena;
 pub mod comment;
 pub mod degrade;
+pub mod entry;
 pub mod histogram;
 mod lexer;
 pub mod limiter;
