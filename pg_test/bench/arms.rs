@@ -18,10 +18,10 @@ pub const STOCK_B: &str = "stockB";
 pub const PGSS: &str = "pgss";
 pub const STEWARD: &str = "steward";
 
-const STEWARD_LIBRARY: &str = "pg_steward";
+pub const STEWARD_LIBRARY: &str = "pg_steward";
 const PGSS_LIBRARY: &str = "pg_stat_statements";
 
-const fn arm(
+pub const fn arm(
     name: &'static str,
     preload: &'static [&'static str],
     conf: &'static [(&'static str, &'static str)],

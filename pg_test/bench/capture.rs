@@ -5,6 +5,7 @@ mod arms;
 mod callgrind;
 mod client;
 mod cpu;
+mod memory;
 mod options;
 mod process;
 mod profile;
@@ -26,6 +27,6 @@ fn main() -> Result<()> {
     match options.mode {
         Mode::Cpu => cpu::run(&options),
         Mode::Callgrind => callgrind::run(&options),
-        Mode::Memory => Ok(()),
+        Mode::Memory => memory::run(&options),
     }
 }

@@ -15,11 +15,13 @@ pub fn cpu_time_ns(pid: i32) -> Result<u64> {
     Ok(first.parse()?)
 }
 
-/// Memory only this process has, in bytes: Private_Dirty of /proc/PID/smaps_rollup (proc(5)).
-pub fn private_bytes(pid: i32) -> Result<u64> {
+/// Memory that is this process's own, in bytes: Anonymous of /proc/PID/smaps_rollup (proc(5)).
+///
+/// Private_Dirty would count pages of shared memory too, when no other process happens to map them now.
+pub fn anonymous_bytes(pid: i32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).context("no Private_Dirty")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).context("no Anonymous")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim_end().parse()?;
     Ok(kib * 1024)
 }
