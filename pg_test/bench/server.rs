@@ -82,8 +82,19 @@ impl Server {
         if let Some(extension) = arm.extension() {
             server.connect()?.query(&format!("CREATE EXTENSION {extension}"))?;
         }
+        server.check_settings()?;
         server.stop()?;
         Ok(server)
+    }
+
+    /// A misspelt setting of a library is only a warning to Postgres; here the arm would not be what its name says.
+    fn check_settings(&self) -> Result<()> {
+        let mut connection = self.connect()?;
+        self.arm.conf.iter().try_for_each(|(setting, _)| {
+            let known = connection.value(&format!("SELECT count(*) FROM pg_settings WHERE name = '{setting}'"))?;
+            ensure!(known == "1", "the server knows no setting \"{setting}\"");
+            Ok(())
+        })
     }
 
     pub fn start(&self) -> Result<()> {
