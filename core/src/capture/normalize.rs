@@ -65,12 +65,7 @@ pub fn normalize_at_with(text: &[u8], constants: &[Constant], highest_param: u32
         rest = from_constant;
         let Some(token) = rest.first().filter(|token| token.start <= constant.offset) else { continue };
         if token.kind.is_significant() {
-            out.place();
-            if constant.squashed {
-                out.bytes.extend_from_slice(b" /*, ... */");
-            }
-            let end = end_of_constant(text, rest, constant);
-            let hidden = rest.iter().take_while(|token| token.start < end).count();
+            let hidden = place_constant(&mut out, text, rest, constant);
             rest = rest.get(hidden..).unwrap_or_default();
         }
     }
@@ -78,18 +73,32 @@ pub fn normalize_at_with(text: &[u8], constants: &[Constant], highest_param: u32
     out.finish()
 }
 
-/// Where the constant ends that begins with the first of these tokens.
-fn end_of_constant(text: &[u8], tokens: &[Token], constant: &Constant) -> usize {
-    let Some(first) = tokens.first() else { return constant.offset };
-    if let Some(length) = constant.length {
-        return constant.offset.saturating_add(length).max(first.end);
+/// Writes the placeholder of the constant that begins with the first of these tokens, and returns how many it takes.
+fn place_constant(out: &mut Writer, text: &[u8], tokens: &[Token], constant: &Constant) -> usize {
+    let hidden = match constant.length {
+        Some(length) => {
+            let end = constant.offset.saturating_add(length);
+            tokens.iter().take_while(|token| token.start < end).count().max(1)
+        }
+        None => signed_number(text, tokens).unwrap_or(1),
+    };
+    let opened = tokens.iter().take(hidden).filter(|token| constant.length.is_none() && token.of(text) == b"(");
+    for parenthesis in opened {
+        out.keep(Kind::Other, parenthesis.of(text));
     }
-    let signed = first.of(text) == b"-";
-    let number = tokens.iter().skip(1).find(|token| token.kind.is_significant());
-    match number.filter(|number| signed && number.kind == Kind::Number) {
-        Some(number) => number.end,
-        None => first.end,
+    out.place();
+    if constant.squashed {
+        out.bytes.extend_from_slice(b" /*, ... */");
     }
+    hidden
+}
+
+/// How many tokens a negative number takes. Postgres folds `- (- 5)` into one constant that begins at the first sign.
+fn signed_number(text: &[u8], tokens: &[Token]) -> Option<usize> {
+    tokens.first().filter(|first| first.of(text) == b"-")?;
+    let leads = |token: &Token| !token.kind.is_significant() || matches!(token.of(text), b"-" | b"(");
+    let number = tokens.iter().position(|token| !leads(token))?;
+    tokens.get(number).filter(|token| token.kind == Kind::Number).map(|_| number + 1)
 }
 
 /// At most `max` bytes of a text. A text of valid UTF-8 is not cut within a character.
@@ -236,6 +245,11 @@ mod tests {
     fn only_the_given_constants() {
         let text = "SELECT a, - 5, 'x' FROM t WHERE b = $2 ORDER BY 1 /* tag */";
         assert_eq!(at(text, &[10, 15], 2), "SELECT a, $3, $4 FROM t WHERE b = $2 ORDER BY 1");
+    }
+
+    #[test]
+    fn a_negative_number_is_one_constant_however_it_is_written() {
+        assert_eq!(at("SELECT -5, - 6, -(7), - (-8)", &[7, 11, 16, 22], 0), "SELECT $1, $2, ($3), ($4)");
     }
 
     #[test]
