@@ -22,6 +22,7 @@ compute_query_id = regress
 max_connections = 100
 max_prepared_transactions = 10
 wal_level = logical
+max_replication_slots = 4
 logical_decoding_work_mem = 64kB
 autovacuum = off
 max_wal_size = 2GB
@@ -85,8 +86,10 @@ run_driver() {
     [ "$MAJOR" -lt 16 ] || options+=(--expecteddir="$input_dir")
     [ "$SIDE" = plain ] || [ "$LIBRARY" != pg_steward ] || options+=(--load-extension=pg_steward)
     as_server_user mkdir -p "$out_dir"
-    # Its exit status tells about the expected files, which is not the question here.
-    as_server_user "$TEST_TOOLS/$driver" --bindir="$("$PG_CONFIG" --bindir)" --dlpath="$WORK_DIR/lib" \
+    # Tests read data files below the directory they start in. The exit status tells about the expected files, which is
+    # not the question here.
+    as_server_user sh -c 'cd "$1" && shift && exec "$@"' sh "$input_dir" \
+        "$TEST_TOOLS/$driver" --bindir="$("$PG_CONFIG" --bindir)" --dlpath="$WORK_DIR/lib" \
         --inputdir="$input_dir" --outputdir="$out_dir" --max-concurrent-tests=20 "${options[@]}" "$@" \
         >"$out_dir.log" 2>&1 || true
 }
