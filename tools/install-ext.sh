@@ -2,9 +2,20 @@
 # Builds pg_steward (release) for Postgres N and puts it into N's private tree; prints the tree's pg_config.
 # usage: tools/install-ext.sh 15|17|18
 #        tools/install-ext.sh --into /path/to/pg_config     into any Postgres of a supported version
-# Quick when nothing changed. The majors share target/ without rebuilding each other.
+# Quick when nothing changed.
 
 . "$(dirname "$0")/common.sh"
+
+# cargo leaves the library of every feature set under one name, so majors that share a target directory
+# would build it anew at each change between them. 15, the one in daily use, has the default directory.
+target_dir_of() {
+    local target_dir=${CARGO_TARGET_DIR:-$REPO_DIR/target}
+    if [ "$1" = 15 ]; then
+        printf '%s\n' "$target_dir"
+    else
+        printf '%s/pg%s\n' "$target_dir" "$1"
+    fi
+}
 
 build_package() {
     local major=$1 pg_config=$2 out_dir=$3 cargo_pgrx
@@ -12,8 +23,12 @@ build_package() {
     say "Building pg_steward for Postgres $major (some minutes at first, seconds when little changed)"
     rm -rf "$out_dir"
     # Its messages about copying into the package are noise; cargo's own go to stderr and stay.
-    (cd "$REPO_DIR" && PGRX_PG_CONFIG_PATH=$pg_config "$cargo_pgrx" pgrx package --pg-config "$pg_config" \
-        --no-default-features --features "pg$major" --out-dir "$out_dir" >"$out_dir.log") ||
+    (
+        cd "$REPO_DIR"
+        export PGRX_PG_CONFIG_PATH=$pg_config CARGO_TARGET_DIR=$4
+        exec "$cargo_pgrx" pgrx package --pg-config "$pg_config" --no-default-features --features "pg$major" \
+            --out-dir "$out_dir" >"$out_dir.log"
+    ) ||
         { cat "$out_dir.log" >&2; die "building pg_steward for Postgres $major failed"; }
 }
 
@@ -55,7 +70,7 @@ install_package() {
 }
 
 main() {
-    local major pg_config out_dir
+    local major pg_config target_dir out_dir
     if [ "${1:-}" = --into ]; then
         pg_config=${2:?usage: tools/install-ext.sh --into /path/to/pg_config}
         have "$pg_config" || die "there is no pg_config at '$pg_config'"
@@ -65,12 +80,12 @@ main() {
         major=${1:-}
         pg_config=$("$REPO_DIR/tools/pg-tree.sh" "$major")
     fi
-    out_dir=${CARGO_TARGET_DIR:-$REPO_DIR/target}/package/pg$major
-    mkdir -p "$(dirname "$out_dir")"
-    # cargo leaves every major's library under one name, so building and packaging is one at a time.
-    exec 9>"$(dirname "$out_dir")/.lock"
+    target_dir=$(target_dir_of "$major")
+    out_dir=$target_dir/package/pg$major
+    mkdir -p "$target_dir/package"
+    exec 9>"$target_dir/package/.lock"
     flock 9
-    build_package "$major" "$pg_config" "$out_dir"
+    build_package "$major" "$pg_config" "$out_dir" "$target_dir"
     install_package "$out_dir" "$pg_config"
     [ "$1" = --into ] || remove_leftovers "$out_dir" "$pg_config"
     printf '%s\n' "$pg_config"
