@@ -231,8 +231,16 @@ mod tests {
     #[test]
     fn what_is_no_tag_comment() {
         for text in [
-            "SELECT 1", "", "*/", "/*/", "SELECT 1 /* plain */", "SELECT 1 /*a='b' c*/", "SELECT 1 /*a=b*/",
-            "SELECT 1 /*='b'*/", "SELECT 1 /*a='b*/", "SELECT /*a='b'*/ 1",
+            "SELECT 1",
+            "",
+            "*/",
+            "/*/",
+            "SELECT 1 /* plain */",
+            "SELECT 1 /*a='b' c*/",
+            "SELECT 1 /*a=b*/",
+            "SELECT 1 /*='b'*/",
+            "SELECT 1 /*a='b*/",
+            "SELECT /*a='b'*/ 1",
         ] {
             assert_eq!(pairs(text), None, "{text}");
         }

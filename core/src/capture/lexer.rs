@@ -248,7 +248,8 @@ impl<'t> Lexer<'t> {
     fn scan_number(&mut self) -> Kind {
         let hexadecimal = self.byte_at(0) == b'0' && matches!(self.byte_at(1), b'x' | b'X');
         loop {
-            let exponent = !hexadecimal && matches!(self.byte_at(0), b'e' | b'E') && matches!(self.byte_at(1), b'+' | b'-');
+            let exponent =
+                !hexadecimal && matches!(self.byte_at(0), b'e' | b'E') && matches!(self.byte_at(1), b'+' | b'-');
             match self.byte_at(0) {
                 _ if exponent && self.byte_at(2).is_ascii_digit() => self.at += 2,
                 b'.' if self.byte_at(1) != b'.' => self.at += 1,

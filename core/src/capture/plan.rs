@@ -148,24 +148,28 @@ mod tests {
             "Triggers": [{"Trigger Name": "t 1", "Relation": "r 1", "Calls": 3}]
         }]);
         redact(&mut plan);
-        assert_eq!(plan, json!([{
-            "Query Text": "SELECT * FROM t1 WHERE a = ?",
-            "Plan": {
-                "Node Type": "Index Scan", "Relation Name": "t1", "Schema": "s 2024", "Alias": "t1", "Index Name": "i 7",
-                "Parent Relationship": "Outer", "Total Cost": 12.5, "Plan Rows": 7, "Async Capable": false,
-                "Output": ["a", "?::text", "?"],
-                "Index Cond": "(t1.a = ?::text)",
-                "Sort Key": ["(a + ?)"],
-                "Plans": [{"Node Type": "Result", "One-Time Filter": "(? = $1)"}]
-            },
-            "Settings": {"search_path": "?"},
-            "Triggers": [{"Trigger Name": "t 1", "Relation": "r 1", "Calls": 3}]
-        }]));
+        assert_eq!(
+            plan,
+            json!([{
+                "Query Text": "SELECT * FROM t1 WHERE a = ?",
+                "Plan": {
+                    "Node Type": "Index Scan", "Relation Name": "t1", "Schema": "s 2024", "Alias": "t1", "Index Name": "i 7",
+                    "Parent Relationship": "Outer", "Total Cost": 12.5, "Plan Rows": 7, "Async Capable": false,
+                    "Output": ["a", "?::text", "?"],
+                    "Index Cond": "(t1.a = ?::text)",
+                    "Sort Key": ["(a + ?)"],
+                    "Plans": [{"Node Type": "Result", "One-Time Filter": "(? = $1)"}]
+                },
+                "Settings": {"search_path": "?"},
+                "Triggers": [{"Trigger Name": "t 1", "Relation": "r 1", "Calls": 3}]
+            }])
+        );
     }
 
     #[test]
     fn unknown_keys_are_redacted_and_kept_keys_vouch_for_names_only() {
-        let mut plan = json!({"New In 99": "x = 'secret'", "Alias": {"Filter": "x = 'secret'"}, "Foreign File": "/a/b"});
+        let mut plan =
+            json!({"New In 99": "x = 'secret'", "Alias": {"Filter": "x = 'secret'"}, "Foreign File": "/a/b"});
         redact(&mut plan);
         assert_eq!(plan, json!({"New In 99": "x = ?", "Alias": {"Filter": "x = ?"}, "Foreign File": "?"}));
     }

@@ -161,10 +161,7 @@ mod tests {
 
     #[test]
     fn bodies_stay_readable() {
-        assert_eq!(
-            utility("DO $$ BEGIN PERFORM f('secret', 5); END $$"),
-            "DO $$ BEGIN PERFORM f($1, $2); END $$"
-        );
+        assert_eq!(utility("DO $$ BEGIN PERFORM f('secret', 5); END $$"), "DO $$ BEGIN PERFORM f($1, $2); END $$");
         assert_eq!(
             utility("DO LANGUAGE plpgsql $x$ BEGIN EXECUTE $q$SELECT 'secret'$q$; END $x$;"),
             "DO LANGUAGE plpgsql $x$ BEGIN EXECUTE $1; END $x$;"
@@ -200,7 +197,10 @@ mod tests {
     fn values_of_own_settings_go_without_quotes_too() {
         assert_eq!(utility("SET LOCAL app.token = secret, \"se cret\", 5"), "SET LOCAL app.token = $1, $2, $3");
         assert_eq!(utility("ALTER ROLE a SET app.sub.token TO secret"), "ALTER ROLE a SET app.sub.token TO $1");
-        assert_eq!(utility("SET session.token = secret; SET local.a TO b"), "SET session.token = $1; SET local.a TO $2");
+        assert_eq!(
+            utility("SET session.token = secret; SET local.a TO b"),
+            "SET session.token = $1; SET local.a TO $2"
+        );
         assert_eq!(utility("SET search_path = a, b"), "SET search_path = a, b");
         assert_eq!(utility("SET ROLE a"), "SET ROLE a");
     }
