@@ -258,12 +258,12 @@ impl Table<'_> {
         }
     }
 
-    /// Writes the key and puts the slot first in its chain. It starts with one use: one round of the hand to prove
-    /// itself.
+    /// Writes the key and puts the slot first in its chain. It starts without a use: the hand has just passed a slot
+    /// that was taken from another, so it has a whole round to prove itself, and newcomers do not wear down the rest.
     fn occupy(&mut self, index: usize, key: &Key) {
         let bucket = bucket_index(hash(key), self.buckets.len());
         let (Some(head), Some(slot)) = (self.buckets.get_mut(bucket), self.slots.get_mut(index)) else { return };
-        *slot = Slot { key: *key, next: *head, used: 1, occupied: 1, reserved: 0 };
+        *slot = Slot { key: *key, next: *head, used: 0, occupied: 1, reserved: 0 };
         *head = index as u32;
         self.meta.entries = self.meta.entries.saturating_add(1);
     }
