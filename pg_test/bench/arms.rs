@@ -55,14 +55,15 @@ pub const ALL: &[Arm] = &[
 ];
 
 impl Arm {
-    /// The extension to create, if any.
-    pub fn extension(&self) -> Option<&'static str> {
-        [STEWARD_LIBRARY, PGSS_LIBRARY].into_iter().find(|library| self.preload.contains(library))
-    }
-
     fn is_steward(&self) -> bool {
         self.preload.contains(&STEWARD_LIBRARY)
     }
+}
+
+/// The extensions that some of the arms need created.
+pub fn extensions(arms: &[Arm]) -> Vec<&'static str> {
+    let is_preloaded = |library: &&str| arms.iter().any(|arm| arm.preload.contains(library));
+    [PGSS_LIBRARY, STEWARD_LIBRARY].into_iter().filter(is_preloaded).collect()
 }
 
 /// The arms of a comma-separated list, in its order; all of them without a list.

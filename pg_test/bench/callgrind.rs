@@ -6,10 +6,10 @@
 //! on the machine's mood and costs instructions, up to 200 a statement. What is left is blind to system calls and caches,
 //! but repeats to some ten instructions on a busy machine.
 
-use crate::arms::{PGSS, STEWARD, STOCK, STOCK_B};
+use crate::arms::{Arm, PGSS, STEWARD, STOCK, STOCK_B};
 use crate::options::Options;
 use crate::profile::Profile;
-use crate::server::{Server, Template, create_all, progress};
+use crate::server::{Server, Template, progress};
 use crate::stats::Random;
 use crate::workload::{Driver, Protocol, Workload};
 use anyhow::{Context, Result, bail, ensure};
@@ -36,14 +36,15 @@ pub fn run(options: &Options) -> Result<()> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         bail!("valgrind is not installed (Debian: apt-get install valgrind)");
     }
-    let template = Template::make(options.scale)?;
-    let servers = create_all(&template, &options.arms()?)?;
+    let arms = options.arms()?;
+    let template = Template::make(options.scale, &arms)?;
+    let servers = Server::create_all(&template, arms.len())?;
     let mut counts: Vec<Vec<Count>> = options.workloads.iter().map(|_| Vec::new()).collect();
     print!("Counting:");
-    for server in &servers {
-        progress(server.arm.name)?;
-        for (counts, per_unit) in counts.iter_mut().zip(count_arm(options, server)?) {
-            counts.push(Count { arm: server.arm.name, per_unit });
+    for (server, arm) in servers.iter().zip(&arms) {
+        progress(arm.name)?;
+        for (counts, per_unit) in counts.iter_mut().zip(count_arm(options, server, arm)?) {
+            counts.push(Count { arm: arm.name, per_unit });
         }
     }
     println!();
@@ -54,16 +55,18 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Instructions per unit of each workload on one server.
-fn count_arm(options: &Options, server: &Server) -> Result<Vec<Profile>> {
+fn count_arm(options: &Options, server: &Server, arm: &Arm) -> Result<Vec<Profile>> {
+    server.become_arm(arm)?;
     let folder = Folder::create(server)?;
     let running = server.start_callgrind(&folder.0)?;
+    server.check_settings(arm)?;
     let count = |workload: &Workload| {
         let driver = Driver { workload: *workload, protocol: Protocol::Pipe, scale: options.scale };
         let (short_units, long_units) = workload.callgrind_units();
         let short = backend(server, &folder.0, driver, short_units, 0)?;
         let long = backend(server, &folder.0, driver, long_units, short_units as u64)?;
         if let Some(keep) = &options.keep {
-            keep_profiles(keep, server.arm.name, workload.name(), &short, &long)?;
+            keep_profiles(keep, arm.name, workload.name(), &short, &long)?;
         }
         let units = (long_units - short_units) as f64;
         Ok(Profile::read(&long)?.minus(&Profile::read(&short)?).per(units))

@@ -2,19 +2,21 @@
 //!
 //! All servers run at once. One client alternates between their backends every few milliseconds, in random order and
 //! with the same keys, client and backends on one core. A rotation visits every arm once; whatever changes slower than a
-//! rotation hits all arms alike and drops out of the ratios. Connections are renewed every session and servers are
-//! restarted every block, since where memory comes to lie shifts a server's speed by about 2 % until its restart: the
-//! blocks are the sample.
+//! rotation hits all arms alike and drops out of the ratios. Where memory comes to lie shifts a server's speed by about
+//! 2 % until its restart, and one data directory may be a little faster than its copy for good. So connections are renewed
+//! every session, servers are restarted every block, and each block draws anew which server is which arm: the blocks are
+//! the sample.
 
-use crate::arms::{STOCK, STOCK_B};
+use crate::arms::{Arm, STOCK, STOCK_B};
 use crate::client::Connection;
 use crate::options::Options;
 use crate::process::{PinnedToOneCore, cpu_time_ns, pin};
 use crate::report::{ArmResult, CpuResult};
-use crate::server::{Server, Template, create_all};
+use crate::server::{Server, Template, progress};
 use crate::stats::{Estimate, Random, median};
 use crate::workload::{Driver, Workload};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use std::thread;
 use std::time::{Duration, Instant};
 
 const SESSION: Duration = Duration::from_millis(1_500);
@@ -37,24 +39,27 @@ struct Block {
 /// Runs the comparison and prints its tables.
 pub fn run(options: &Options) -> Result<()> {
     let arms = options.arms()?;
-    println!("Making pgbench data, scale {}.", options.scale);
-    let template = Template::make(options.scale)?;
-    let servers = create_all(&template, &arms)?;
-    let mut bench = Bench { options, servers: &servers, random: Random::new(options.seed), serial: 0 };
+    let template = Template::make(options.scale, &arms)?;
+    let servers = Server::create_all(&template, arms.len())?;
+    let mut bench = Bench { options, arms: &arms, servers, random: Random::new(options.seed), serial: 0 };
     let mut blocks: Vec<Vec<Block>> = options.workloads.iter().map(|_| Vec::new()).collect();
+    print!("Measuring {} blocks:", options.blocks);
     for number in 1..=options.blocks {
-        println!("Block {number} of {}.", options.blocks);
+        progress(&number.to_string())?;
         bench.block(&mut blocks)?;
     }
+    println!();
     for (workload, blocks) in options.workloads.iter().zip(&blocks) {
-        summarise(*workload, &servers, blocks).print();
+        summarise(*workload, &arms, blocks).print();
     }
     Ok(())
 }
 
 struct Bench<'a> {
     options: &'a Options,
-    servers: &'a [Server],
+    arms: &'a [Arm],
+    /// Server and arm of the same place belong together for a block.
+    servers: Vec<Server>,
     random: Random,
     /// Units run so far in the longest-running arm: no statement of `unique` comes twice.
     serial: u64,
@@ -63,14 +68,27 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Starts all servers, runs each workload once, and stops them.
     fn block(&mut self, blocks: &mut [Vec<Block>]) -> Result<()> {
-        for server in self.servers {
-            server.start()?;
-            server.prewarm()?;
-        }
+        self.random.shuffle(&mut self.servers);
+        self.start_all()?;
         for (workload, blocks) in self.options.workloads.iter().zip(blocks) {
             blocks.push(self.workload(*workload)?);
         }
         self.servers.iter().try_for_each(Server::stop)
+    }
+
+    /// Starts the servers side by side, each as its arm.
+    fn start_all(&self) -> Result<()> {
+        let start = |(server, arm): (&Server, &Arm)| {
+            server.become_arm(arm)?;
+            server.start()?;
+            server.check_settings(arm)?;
+            server.prewarm()
+        };
+        thread::scope(|scope| {
+            let pairs = self.servers.iter().zip(self.arms);
+            let threads: Vec<_> = pairs.map(|pair| scope.spawn(move || start(pair))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a start broke off"))?)
+        })
     }
 
     fn workload(&mut self, workload: Workload) -> Result<Block> {
@@ -133,7 +151,7 @@ impl Bench<'_> {
     /// With two of them, each is compared with on its own and the two results are averaged: the mean of two right-skewed
     /// times has a larger median than either, and would make every arm look cheaper than it is.
     fn compare(&self, rotations: &Rotations) -> Result<Block> {
-        let position = |name| self.servers.iter().position(|server| server.arm.name == name);
+        let position = |name| self.arms.iter().position(|arm| arm.name == name);
         let stock = position(STOCK).context("no stock arm")?;
         let stocks = [Some(stock), position(STOCK_B)];
         let over = |arm: usize, base: usize| column(rotations, |rotation| rotation[arm] / rotation[base]);
@@ -144,7 +162,7 @@ impl Bench<'_> {
             stock_ns: column(rotations, |rotation| rotation[stock]),
             rotations: rotations.len(),
         };
-        for arm in 0..self.servers.len() {
+        for arm in 0..self.arms.len() {
             let bases: Vec<usize> = stocks.into_iter().flatten().filter(|base| *base != arm).collect();
             let count = bases.len().max(1) as f64;
             let product: f64 = bases.iter().map(|base| over(arm, *base)).product();
@@ -160,10 +178,10 @@ fn column(rotations: &Rotations, value: impl Fn(&Vec<f64>) -> f64) -> f64 {
     median(&rotations.iter().map(value).collect::<Vec<f64>>())
 }
 
-fn summarise(workload: Workload, servers: &[Server], blocks: &[Block]) -> CpuResult {
+fn summarise(workload: Workload, arms: &[Arm], blocks: &[Block]) -> CpuResult {
     let over_blocks = |value: &dyn Fn(&Block) -> f64| Estimate::of(&blocks.iter().map(value).collect::<Vec<f64>>());
-    let result = |(place, server): (usize, &Server)| ArmResult {
-        name: server.arm.name,
+    let result = |(place, arm): (usize, &Arm)| ArmResult {
+        name: arm.name,
         ratio: over_blocks(&|block| block.ratio[place]),
         extra_ns: over_blocks(&|block| block.extra_ns[place]),
     };
@@ -172,6 +190,6 @@ fn summarise(workload: Workload, servers: &[Server], blocks: &[Block]) -> CpuRes
         stock_ns: over_blocks(&|block| block.stock_ns).mean,
         blocks: blocks.len(),
         rotations: blocks.iter().map(|block| block.rotations).sum(),
-        arms: servers.iter().enumerate().map(result).collect(),
+        arms: arms.iter().enumerate().map(result).collect(),
     }
 }

@@ -8,7 +8,7 @@ use crate::arms::{Arm, STEWARD, STEWARD_LIBRARY, STOCK, arm};
 use crate::client::Connection;
 use crate::options::Options;
 use crate::process::anonymous_bytes;
-use crate::server::{Server, Template, create_all};
+use crate::server::{Server, Template};
 use crate::stats::Random;
 use crate::workload::unique_statement;
 use anyhow::{Context, Result, ensure};
@@ -56,36 +56,34 @@ struct Sample {
 
 /// Runs the arms one after the other and prints a table; fails when memory grows or is too much.
 pub fn run(options: &Options) -> Result<()> {
-    let template = Template::make(1)?;
-    let servers = create_all(&template, ARMS)?;
+    let template = Template::make(1, ARMS)?;
+    let servers = Server::create_all(&template, ARMS.len())?;
     println!("{} statements in one backend: point selects, never-repeated ones, failing ones", options.statements);
     println!(
         "  {:<18} {:>10} {:>16} {:>18} {:>14}",
         "arm", "statements", "anonymous, kB", "its contexts, kB", "workers, kB"
     );
     let mut growth = Vec::new();
-    for server in &servers {
+    for (server, arm) in servers.iter().zip(ARMS) {
+        server.become_arm(arm)?;
         server.start()?;
-        growth.push(arm_growth(server, options.statements)?);
-        if server.arm.name == STEWARD {
+        server.check_settings(arm)?;
+        growth.push(arm_growth(server, arm, options.statements)?);
+        if arm.name == STEWARD {
             check_shared(&mut server.connect()?)?;
         }
         server.stop()?;
     }
-    for (server, bytes) in servers.iter().zip(&growth) {
+    for (arm, bytes) in ARMS.iter().zip(&growth) {
         let beyond = bytes - growth[0];
-        ensure!(
-            beyond <= GROWTH_LIMIT_BYTES,
-            "a backend of {} grew by {beyond} bytes more than stock's",
-            server.arm.name
-        );
+        ensure!(beyond <= GROWTH_LIMIT_BYTES, "a backend of {} grew by {beyond} bytes more than stock's", arm.name);
     }
     println!("No backend grew by more than {} kB beyond stock's after the first tenth.", GROWTH_LIMIT_BYTES / 1024);
     Ok(())
 }
 
 /// Runs the statements on a new backend and returns by how many bytes it grew after the first tenth of them.
-fn arm_growth(server: &Server, statements: u64) -> Result<i64> {
+fn arm_growth(server: &Server, arm: &Arm, statements: u64) -> Result<i64> {
     let mut connection = server.connect()?;
     connection.query(SETUP)?;
     connection.prepare("sel", "SELECT abalance FROM pgbench_accounts WHERE aid = $1")?;
@@ -97,7 +95,7 @@ fn arm_growth(server: &Server, statements: u64) -> Result<i64> {
             done += BATCH;
         }
         let sample = take_sample(&mut connection, done)?;
-        print_sample(server, &sample)?;
+        print_sample(server, arm, &sample)?;
         samples.push(sample);
     }
     println!("  {:<18} {:>10.1} us a statement", "", started.elapsed().as_secs_f64() * 1e6 / done as f64);
@@ -140,10 +138,10 @@ fn take_sample(connection: &mut Connection, statements: u64) -> Result<Sample> {
     Ok(Sample { statements, anonymous_bytes: anonymous_bytes(connection.pid())?, context_bytes: contexts.parse()? })
 }
 
-fn print_sample(server: &Server, sample: &Sample) -> Result<()> {
+fn print_sample(server: &Server, arm: &Arm, sample: &Sample) -> Result<()> {
     println!(
         "  {:<18} {:>10} {:>16} {:>18} {:>14}",
-        server.arm.name,
+        arm.name,
         sample.statements,
         sample.anonymous_bytes / 1024,
         sample.context_bytes / 1024,

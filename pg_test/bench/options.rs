@@ -18,12 +18,12 @@ bench-capture: what statement capture costs one backend, against stock Postgres 
 WORKLOAD   select update tpcb unique nested agg (cpu: all of them; callgrind: select)
 --arms A,B         arms to run; stock must be among them, stockB gives the A/A line
 --workloads A,B    the same as naming workloads
---blocks N         cpu: blocks, each with restarted servers (8); the intervals are over blocks
---secs S           cpu: seconds per workload and block (7)
+--blocks N         cpu: blocks, each with restarted servers (16); the intervals are over blocks
+--secs S           cpu: seconds per workload and block (2.5)
 --pipe             cpu: send a slice's statements at once instead of one round trip each
 --scale N          pgbench scale (10)
 --statements N     memory: statements (1000000)
---quick            a smoke run: 2 blocks of 2 s, scale 1, 100000 statements
+--quick            a smoke run: 2 blocks of 1 s, scale 1, 100000 statements
 --keep DIR         callgrind: keep the profiles, as DIR/ARM.WORKLOAD.short and .long
 --functions N      callgrind: also print the N functions that cost an arm most more than stock
 
@@ -61,8 +61,8 @@ impl Options {
             mode,
             workloads: Vec::new(),
             arm_list: None,
-            blocks: 8,
-            secs: 7.0,
+            blocks: 16,
+            secs: 2.5,
             protocol: Protocol::Ping,
             scale: 10,
             statements: 1_000_000,
@@ -105,7 +105,7 @@ impl Options {
             "--statements" => self.statements = value(word, rest)?,
             "--keep" => self.keep = Some(value(word, rest)?),
             "--functions" => self.functions = value(word, rest)?,
-            "--quick" => (self.blocks, self.secs, self.scale, self.statements) = (2, 2.0, 1, 100_000),
+            "--quick" => (self.blocks, self.secs, self.scale, self.statements) = (2, 1.0, 1, 100_000),
             option if option.starts_with('-') => bail!("unknown option \"{option}\""),
             name => self.workloads.push(Workload::parse(name)?),
         }

@@ -1,9 +1,10 @@
 //! The servers of the comparison: one cluster an arm, all copies of one template.
 
-use crate::arms::Arm;
+use crate::arms::{self, Arm};
 use crate::client::Connection;
 use crate::workload;
 use anyhow::{Context, Result, ensure};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -34,18 +35,29 @@ huge_pages = off
 log_min_messages = warning
 ";
 
-/// A stopped cluster with pgbench's tables, to be copied.
+/// Holds what sets an arm apart; included by postgresql.conf.
+const ARM_CONF: &str = "arm.conf";
+
+/// A stopped cluster with pgbench's tables and the extensions of all arms, to be copied.
 pub struct Template {
     cluster: Cluster,
 }
 
 impl Template {
     /// Makes the cluster and fills it with `scale` times 100,000 accounts.
-    pub fn make(scale: u64) -> Result<Self> {
+    ///
+    /// All servers have the extensions of all `arms`, so that the libraries they preload are their only difference.
+    pub fn make(scale: u64, arms: &[Arm]) -> Result<Self> {
         let cluster = Cluster::new("template").create()?;
-        cluster.append_conf(COMMON_CONF)?;
+        run(cluster.installation().as_server_user("touch").arg(cluster.data_dir().join(ARM_CONF)))?;
+        cluster.append_conf(&format!("{COMMON_CONF}include = '{ARM_CONF}'\n"))?;
+        let extensions = arms::extensions(arms);
+        write_arm_conf(&cluster, &extensions, &[])?;
         cluster.start()?;
         fill(&cluster, scale)?;
+        for extension in extensions {
+            connect(&cluster)?.query(&format!("CREATE EXTENSION {extension}"))?;
+        }
         cluster.stop(StopMode::Fast)?;
         Ok(Self { cluster })
     }
@@ -62,37 +74,43 @@ fn fill(cluster: &Cluster, scale: u64) -> Result<()> {
     connection.query("CHECKPOINT").map(drop)
 }
 
-/// The server of one arm.
+fn write_arm_conf(cluster: &Cluster, preload: &[&str], settings: &[(&str, &str)]) -> Result<()> {
+    let mut text = format!("shared_preload_libraries = '{}'\n", preload.join(","));
+    for (setting, value) in settings {
+        text += &format!("{setting} = '{value}'\n");
+    }
+    // Written over, not replaced: the file stays the server's own.
+    Ok(fs::write(cluster.data_dir().join(ARM_CONF), text)?)
+}
+
+/// A server, which can be any arm.
 pub struct Server {
-    pub arm: Arm,
     cluster: Cluster,
 }
 
 impl Server {
-    /// Copies the template, starts the copy, creates the arm's extension, and stops it again.
-    pub fn create(template: &Template, arm: Arm) -> Result<Self> {
-        let cluster = Cluster::new(arm.name).create()?;
-        copy_data(&template.cluster, &cluster)?;
-        cluster.append_conf(&format!("shared_preload_libraries = '{}'\n", arm.preload.join(",")))?;
-        for (setting, value) in arm.conf {
-            cluster.append_conf(&format!("{setting} = '{value}'\n"))?;
-        }
-        let server = Self { arm, cluster };
-        server.start()?;
-        if let Some(extension) = arm.extension() {
-            server.connect()?.query(&format!("CREATE EXTENSION {extension}"))?;
-        }
-        server.check_settings()?;
-        server.stop()?;
-        Ok(server)
+    /// Copies the template, once for each server.
+    pub fn create_all(template: &Template, count: usize) -> Result<Vec<Self>> {
+        println!("Making {count} servers.");
+        let create = |number| {
+            let cluster = Cluster::new(&format!("arm{number:02}")).create()?;
+            copy_data(&template.cluster, &cluster)?;
+            Ok(Self { cluster })
+        };
+        (0..count).map(create).collect()
+    }
+
+    /// Makes the stopped server an arm.
+    pub fn become_arm(&self, arm: &Arm) -> Result<()> {
+        write_arm_conf(&self.cluster, arm.preload, arm.conf)
     }
 
     /// A misspelt setting of a library is only a warning to Postgres; here the arm would not be what its name says.
-    fn check_settings(&self) -> Result<()> {
+    pub fn check_settings(&self, arm: &Arm) -> Result<()> {
         let mut connection = self.connect()?;
-        self.arm.conf.iter().try_for_each(|(setting, _)| {
+        arm.conf.iter().try_for_each(|(setting, _)| {
             let known = connection.value(&format!("SELECT count(*) FROM pg_settings WHERE name = '{setting}'"))?;
-            ensure!(known == "1", "the server knows no setting \"{setting}\"");
+            ensure!(known == "1", "arm {}: the server knows no setting \"{setting}\"", arm.name);
             Ok(())
         })
     }
@@ -174,16 +192,4 @@ fn run(command: &mut Command) -> Result<()> {
 pub fn progress(word: &str) -> Result<()> {
     print!(" {word}");
     Ok(std::io::stdout().flush()?)
-}
-
-/// Makes one server an arm, saying so.
-pub fn create_all(template: &Template, arms: &[Arm]) -> Result<Vec<Server>> {
-    let create = |arm: &Arm| {
-        progress(arm.name)?;
-        Server::create(template, *arm).with_context(|| format!("arm {}", arm.name))
-    };
-    print!("Setting up:");
-    let servers = arms.iter().map(create).collect();
-    println!();
-    servers
 }
