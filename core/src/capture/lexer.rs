@@ -58,7 +58,8 @@ impl Token {
     }
 }
 
-/// How a backslash in a plain `'...'` is to be read.
+/// How a backslash in a plain `'...'` is to be read: as the setting was *when Postgres split the text*. A text of several
+/// statements is split before the first of them runs, so where one of them may have changed the setting it is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backslash {
     /// Not known: a string in which `\'` occurs is taken to reach to the end of the text, since by one of the two
@@ -267,6 +268,8 @@ impl Iterator for Lexer<'_> {
         let start = self.at;
         let first = *self.text.get(start)?;
         let kind = self.scan(first);
+        // Every scan takes at least one byte; that the loop ends must not depend on it.
+        self.at = self.at.clamp(start + 1, self.text.len());
         Some(Token { kind, start, end: self.at })
     }
 }
