@@ -51,7 +51,7 @@ pub const ALL: &[Arm] = &[
             ("pg_steward.overhead_limit", "0"),
         ],
     ),
-    arm("steward-off", &[STEWARD_LIBRARY], &[("pg_steward.enabled", "off")]),
+    arm("steward-off", &[STEWARD_LIBRARY], &[("pg_steward.capture_enabled", "off")]),
 ];
 
 impl Arm {

@@ -60,6 +60,7 @@ fn count_arm(options: &Options, server: &Server, arm: &Arm) -> Result<Vec<Profil
     let folder = Folder::create(server)?;
     let running = server.start_callgrind(&folder.0)?;
     server.check_settings(arm)?;
+    server.prewarm()?;
     let count = |workload: &Workload| {
         let driver = Driver { workload: *workload, protocol: Protocol::Pipe, scale: options.scale };
         let (short_units, long_units) = workload.callgrind_units();
