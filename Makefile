@@ -17,7 +17,7 @@ demo: setup ## start a throw-away server with TPC-H data and show what pg_stewar
 	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/demo.sh start
 
 demo-stop: ## stop the demo's server and remove its data
-	@PG_CONFIG=$$(tools/pg-tree.sh 15) && PG_CONFIG=$$PG_CONFIG tools/demo.sh stop
+	@tools/demo.sh stop
 
 test: setup ## every test, on Postgres 15
 	@tools/run-core.sh
@@ -39,7 +39,7 @@ fmt: ## format the Rust code
 	@cargo fmt --all
 
 install: setup ## build and install into the Postgres of PG_CONFIG (default: pg_config on PATH)
-	@tools/install-ext.sh --into "$$(command -v '$(PG_CONFIG)')"
+	@tools/install-ext.sh --into '$(PG_CONFIG)'
 
 clean: ## remove what the build made in this checkout
 	@cargo clean

@@ -3,6 +3,14 @@
 
 SERVER_USER=postgres
 
+# The caller's PGOPTIONS, PGDATABASE and the like must not reach the tests. (Ours begin with PG, too.)
+for name in ${!PG@}; do
+    case $name in
+        PG_CONFIG | PGRX_*) ;;
+        *) unset "$name" ;;
+    esac
+done
+
 as_server_user() {
     if [ "$(id -u)" = 0 ]; then
         (cd / && runuser -u "$SERVER_USER" -- "$@")

@@ -73,7 +73,8 @@ main() {
     local major pg_config target_dir out_dir
     if [ "${1:-}" = --into ]; then
         pg_config=${2:?usage: tools/install-ext.sh --into /path/to/pg_config}
-        have "$pg_config" || die "there is no pg_config at '$pg_config'"
+        pg_config=$(command -v "$pg_config") || die "there is no pg_config at '${2:-}'" \
+            "Give the one of the Postgres to install into: make install PG_CONFIG=/path/to/pg_config"
         major=$("$pg_config" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
         require_major "$major"
     else

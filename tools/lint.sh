@@ -48,7 +48,7 @@ check_dependencies() {
     local capability status=0
     { grep -n '^pgrx' core/Cargo.toml || true; } | complain "core must not depend on pgrx" || status=1
     for capability in $(capabilities); do
-        { find src -mindepth 2 -name '*.rs' ! -path "src/$capability/*" \
+        { find src -name '*.rs' ! -path src/lib.rs ! -path "src/$capability/*" \
             -exec grep -nE "\\bcrate::(\{[^}]*\\b)?$capability\\b" {} + || true; } |
             complain "only lib.rs and itself may name the capability '$capability'" || status=1
     done
