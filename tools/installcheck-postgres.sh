@@ -200,14 +200,34 @@ check_crashes() {
     [ -z "$lines" ] || { printf 'The server with %s crashed:\n%s\n' "$LIBRARY" "$lines"; return 1; }
 }
 
+# What pg_steward itself complained about in the server's log, which no output shows.
+check_complaints() {
+    local lines
+    lines=$(grep -hE '(WARNING|ERROR|FATAL):.*steward' "$WORK_DIR"/subject-*/server.log | sed 's/.*: *\(WARNING\|ERROR\|FATAL\)/\1/' |
+        sort | uniq -c | sort -rn | head -n 10 || true)
+    [ -z "$lines" ] || printf 'Lines of the server log that name pg_steward (to be looked at):\n%s\n' "$lines"
+}
+
+# "core 222, isolation 117, ..." with the contrib modules together.
+count_tests() {
+    find "$WORK_DIR/plain-1" -path '*/results/*.out' -printf '%P\n' | awk -F/ '
+        $1 == "core" || $1 == "isolation" || $1 == "plpgsql" { tests[$1]++; next }
+        { contrib++; sub(/-isolation$/, "", $1); if (!seen[$1]++) modules++ }
+        END {
+            for (name in tests) printf "%s %d, ", name, tests[name]
+            printf "contrib %d in %d modules\n", contrib, modules
+        }'
+}
+
 report() {
-    local status=0 count different
-    count=$(find "$WORK_DIR/plain-1" -path '*/results/*.out' | wc -l)
-    [ "$count" -gt 0 ] || die "no test ran without $LIBRARY" "Its logs are below $WORK_DIR."
+    local status=0 different
+    [ -n "$(find "$WORK_DIR/plain-1" -path '*/results/*.out' -print -quit)" ] ||
+        die "no test ran without $LIBRARY" "See the logs with --keep DIR."
     mapfile -t different < <(differing_files 1)
     [ ${#different[@]} = 0 ] || judge "${different[@]}" || status=1
     check_crashes || status=1
-    printf '%s tests in %s suites ran with and without %s: %s\n' "$count" "$1" "$LIBRARY" \
+    check_complaints
+    printf 'Tests run with and without %s: %s: %s\n' "$LIBRARY" "$(count_tests)" \
         "$([ "$status" = 0 ] && echo 'the outputs are the same' || echo 'the outputs DIFFER')"
     return $status
 }
@@ -244,7 +264,7 @@ main() {
     fi
     say "Running ${#suites[@]} suites of Postgres $MAJOR with and without $LIBRARY, both at once"
     run_both 1 "${suites[@]}"
-    report "${#suites[@]}"
+    report
 }
 
 main "$@"
