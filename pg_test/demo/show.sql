@@ -20,7 +20,7 @@ SELECT :short AS statement,
        round(p95_ms::numeric, 2) AS p95,
        round(p99_ms::numeric, 2) AS p99,
        rows,
-       errors + cancelled + timeouts AS failed
+       errors + cancelled + timeouts + terminated AS failed
 FROM steward.statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND userid::regrole::text <> 'postgres'
@@ -35,7 +35,7 @@ SELECT to_char(captured_at, 'HH24:MI:SS') AS at,
        application_name AS application,
        rows,
        shared_blks_hit + shared_blks_read AS blocks,
-       coalesce(request_id, left(trace_id, 8) || '…') AS request,
+       coalesce(request_id, 'trace …' || right(trace_id, 8)) AS request,
        parameters,
        :short AS statement
 FROM steward.slow_queries
@@ -115,6 +115,6 @@ LIMIT 8;
 \echo
 \pset expanded on
 SELECT entries, max_statements, dealloc AS evicted, other_calls, events_written, events_lost, events_suppressed,
-       untracked, internal_errors, round(overhead_pct::numeric, 2) AS overhead_pct, degraded_level
+       untracked, internal_errors, round(overhead_pct::numeric, 2) AS overhead_pct, degraded
 FROM steward.statements_info;
 \pset expanded off

@@ -4,10 +4,14 @@ use crate::app::{App, Keys, commented};
 use crate::sql::named;
 use anyhow::Result;
 use postgres::Client;
+use std::thread;
+use std::time::Duration;
 
 const LOOK_UPS: usize = 3000;
 const PAGES: u32 = 24;
 const ORDERS: usize = 250;
+/// Visitors come one by one: a change of plan then falls between two looks of the background worker.
+const BETWEEN_VISITS: Duration = Duration::from_millis(8);
 
 /// Two web processes take turns with prepared point look-ups.
 pub fn look_ups(app: &App) -> Result<String> {
@@ -109,16 +113,17 @@ pub fn portal_loses_its_index(app: &App) -> Result<String> {
     let mut portal = app.connect("portal", "customer-portal")?;
     let mut migration = app.admin("migration")?;
     let mut keys = Keys::seeded(5);
-    let mut visit = |visits: usize| -> Result<()> {
-        for _ in 0..visits {
+    let mut visits = |count: usize| -> Result<()> {
+        for _ in 0..count {
             portal.query(named("last_orders")?, &[&keys.next(app.customers)])?;
+            thread::sleep(BETWEEN_VISITS);
         }
         Ok(())
     };
-    visit(300)?;
+    visits(300)?;
     migration.batch_execute("DROP INDEX orders_customer")?;
-    visit(100)?;
+    visits(150)?;
     migration.batch_execute("CREATE INDEX orders_customer ON orders (o_custkey)")?;
-    visit(300)?;
-    Ok("700 visits; an index is dropped and made again meanwhile".to_owned())
+    visits(300)?;
+    Ok("750 visits; an index is dropped and made again meanwhile".to_owned())
 }
