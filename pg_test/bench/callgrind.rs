@@ -9,7 +9,7 @@
 use crate::arms::{Arm, PGSS, STEWARD, STOCK, STOCK_B};
 use crate::options::Options;
 use crate::profile::Profile;
-use crate::server::{Server, Template, progress};
+use crate::server::{Callgrind, Server, Template, progress};
 use crate::stats::Random;
 use crate::workload::{Driver, Protocol, Workload};
 use anyhow::{Context, Result, bail, ensure};
@@ -57,15 +57,14 @@ pub fn run(options: &Options) -> Result<()> {
 /// Instructions per unit of each workload on one server.
 fn count_arm(options: &Options, server: &Server, arm: &Arm) -> Result<Vec<Profile>> {
     server.become_arm(arm)?;
-    let folder = Folder::create(server)?;
-    let running = server.start_callgrind(&folder.0)?;
+    let running = server.start_callgrind()?;
     server.check_settings(arm)?;
     server.prewarm()?;
     let count = |workload: &Workload| {
         let driver = Driver { workload: *workload, protocol: Protocol::Pipe, scale: options.scale };
         let (short_units, long_units) = workload.callgrind_units();
-        let short = backend(server, &folder.0, driver, short_units, 0)?;
-        let long = backend(server, &folder.0, driver, long_units, short_units as u64)?;
+        let short = backend(&running, driver, short_units, 0)?;
+        let long = backend(&running, driver, long_units, short_units as u64)?;
         if let Some(keep) = &options.keep {
             keep_profiles(keep, arm.name, workload.name(), &short, &long)?;
         }
@@ -78,9 +77,9 @@ fn count_arm(options: &Options, server: &Server, arm: &Arm) -> Result<Vec<Profil
 }
 
 /// Runs one backend for `units` units and returns the path of its profile.
-fn backend(server: &Server, folder: &Path, driver: Driver, units: usize, serial: u64) -> Result<PathBuf> {
-    let mut connection = server.connect()?;
-    let path = folder.join(connection.pid().to_string());
+fn backend(running: &Callgrind, driver: Driver, units: usize, serial: u64) -> Result<PathBuf> {
+    let mut connection = running.server.connect()?;
+    let path = running.profile_of(connection.pid());
     driver.workload.prepare(&mut connection)?;
     let (mut keys, slice) = (Random::new(KEYS_SEED), driver.workload.units_per_slice());
     for start in (0..units).step_by(slice) {
@@ -96,23 +95,6 @@ fn keep_profiles(keep: &Path, arm: &str, workload: &str, short: &Path, long: &Pa
     fs::copy(short, keep.join(format!("{arm}.{workload}.short")))?;
     fs::copy(long, keep.join(format!("{arm}.{workload}.long")))?;
     Ok(())
-}
-
-/// A directory for profiles, writable by the server, removed when this goes.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create(server: &Server) -> Result<Self> {
-        let output = server.installation().as_server_user("mktemp").args(["-d", "-p", "/tmp", "cg-XXXXXX"]).output()?;
-        ensure!(output.status.success(), "mktemp: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(Self(PathBuf::from(String::from_utf8(output.stdout)?.trim_end())))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 fn print(workload: Workload, counts: &[Count], functions: usize) -> Result<()> {

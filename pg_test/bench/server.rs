@@ -6,10 +6,10 @@ use crate::workload;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use steward_test::{Cluster, Install, StopMode, wait_until};
+use steward_test::{Cluster, StopMode, wait_until};
 
 const USER: &str = "postgres";
 const DATABASE: &str = "postgres";
@@ -133,16 +133,18 @@ impl Server {
         self.connect()?.query(sql).map(drop)
     }
 
-    /// Starts the server under valgrind's callgrind, which writes one file per process: `folder/PID`.
-    pub fn start_callgrind(&self, folder: &Path) -> Result<Callgrind<'_>> {
+    /// Starts the server under valgrind's callgrind, which writes one file per process.
+    pub fn start_callgrind(&self) -> Result<Callgrind<'_>> {
         let install = self.cluster.installation();
+        let folder = self.cluster.host().join("profiles");
+        run(install.as_server_user("mkdir").arg(&folder))?;
         let mut valgrind = install.as_server_user("valgrind");
         valgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}/%p", folder.display()));
         valgrind.arg(install.bindir().join("postgres")).arg("-D").arg(self.cluster.data_dir());
         valgrind.arg("-k").arg(self.cluster.host()).args(["-p", &self.cluster.port().to_string()]);
         valgrind.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = valgrind.spawn().context("cannot run valgrind")?;
-        let running = Callgrind { server: self, child };
+        let running = Callgrind { server: self, child, folder };
         ensure!(
             wait_until(VALGRIND_START_LIMIT, || self.connect().is_ok()),
             "no server under valgrind:\n{}",
@@ -150,16 +152,20 @@ impl Server {
         );
         Ok(running)
     }
-
-    pub fn installation(&self) -> &Install {
-        self.cluster.installation()
-    }
 }
 
 /// A server running under valgrind, stopped when this goes.
 pub struct Callgrind<'a> {
-    server: &'a Server,
+    pub server: &'a Server,
     child: Child,
+    folder: PathBuf,
+}
+
+impl Callgrind<'_> {
+    /// Where a backend's profile is once it has ended.
+    pub fn profile_of(&self, pid: i32) -> PathBuf {
+        self.folder.join(pid.to_string())
+    }
 }
 
 impl Drop for Callgrind<'_> {
