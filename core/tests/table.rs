@@ -235,6 +235,15 @@ fn a_free_slot_is_taken_at_first_sight() {
 }
 
 #[test]
+fn a_damaged_free_list_does_not_give_away_what_is_taken() {
+    let mut memory = Memory::new(1, 1, 8);
+    memory.table().admit(&key(1));
+    memory.meta.free_head = 0;
+    assert_eq!(memory.table().admit(&key(2)), Admission::Refused);
+    assert!(memory.table().find(&key(1)).is_some());
+}
+
+#[test]
 fn the_hand_takes_at_most_one_round_for_each_use() {
     let mut memory = Memory::new(312, 312, 0);
     for id in 0..312 {

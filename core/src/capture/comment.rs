@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(pairs(&long).unwrap()[0].1.len(), MAX_VALUE_BYTES - 1);
         let many: Vec<String> = (0..40).map(|i| format!("k{i}='v'")).collect();
         assert_eq!(pairs(&format!("SELECT 1 /*{}*/", many.join(","))).unwrap().len(), MAX_PAIRS);
-        let far = format!("SELECT 1 /*a='{}'*/", "x".repeat(WINDOW_BYTES));
+        let far = format!("SELECT 1 /*a='{}'*/", "x".repeat(512));
         assert_eq!(pairs(&far), None);
         let behind_much = format!("SELECT '{}' /*a='b'*/", "x".repeat(5_000));
         assert_eq!(pairs(&behind_much), one("a", "b"));
