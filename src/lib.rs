@@ -1,2 +1,41 @@
-//! stub
-pgrx::pg_module_magic!();
+//! pg_steward: statement capture, and what is built on it, inside PostgreSQL.
+//!
+//! `_PG_init` is the table of contents: which hook is installed, and which capability sees it.
+
+#![deny(ffi_unwind_calls)]
+
+mod capture;
+mod error;
+mod pg;
+mod settings;
+
+use capture::Capture;
+use pgrx::prelude::*;
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("a panic must become a Postgres error: compile with -Cpanic=unwind");
+
+pg_module_magic!();
+
+extension_sql_file!("../sql/schema/base.sql", name = "base", bootstrap);
+extension_sql_file!("../sql/schema/capture.sql", name = "capture", finalize);
+
+/// Called by Postgres when the library is loaded.
+///
+/// Without shared_preload_libraries there is no shared memory to count in, so no hook is installed; the
+/// functions exist and say so.
+#[allow(non_snake_case, reason = "the name is Postgres's")]
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    if !pg::session::is_preloading() {
+        return;
+    }
+    settings::define();
+    pg::shmem::install::<Capture>();
+    pg::parse::install::<Capture>();
+    pg::hot::install::<Capture>();
+    pg::utility::install::<Capture>();
+    pg::errors::install::<Capture>();
+    pg::xact::install::<Capture>();
+    capture::worker::register();
+}

@@ -285,6 +285,10 @@ pub struct Entry {
     pub last_seen_us: i64,
     /// The plan last seen; 0 for none.
     pub plan_id: i64,
+    /// The plan whose text was recorded last, and when.
+    pub recorded_plan_id: i64,
+    /// See `recorded_plan_id`; microseconds since 2000-01-01.
+    pub recorded_plan_us: i64,
     /// Limit on slow executions recorded.
     pub limit: Bucket,
     /// The normalised text.
@@ -308,6 +312,23 @@ impl Entry {
             self.stats_since_us = seen_us;
         }
         self.last_seen_us = self.last_seen_us.max(seen_us);
+    }
+
+    /// Is the text of this plan to be recorded now? When it is another than the last, but not more than every
+    /// 10 s (plans that depend on parameters alternate); and once an hour all the same, in case the record was lost
+    /// on the way. A statement that ran less than five times has to prove itself first, unless it is `slow`.
+    pub fn wants_plan(&mut self, plan_id: i64, now_us: i64, slow: bool) -> bool {
+        const SECOND_US: i64 = 1_000_000;
+        let age_us = now_us.saturating_sub(self.recorded_plan_us);
+        let known = self.recorded_plan_id == plan_id;
+        let due = self.recorded_plan_id == 0
+            || age_us >= if known { 3_600 * SECOND_US } else { 10 * SECOND_US };
+        let proven = slow || self.counts.exec.count >= 5;
+        if due && proven {
+            self.recorded_plan_id = plan_id;
+            self.recorded_plan_us = now_us;
+        }
+        due && proven
     }
 
     /// Adds the counts of an entry that had to go, so that totals stay true.
@@ -361,6 +382,20 @@ mod tests {
     #[test]
     fn entry_stays_small_enough_for_the_promised_memory() {
         assert!(size_of::<Entry>() <= 2_048, "{}", size_of::<Entry>());
+    }
+
+    #[test]
+    fn a_plan_is_recorded_when_new_and_then_once_an_hour() {
+        const S: i64 = 1_000_000;
+        let mut entry = Entry::default();
+        assert!(!entry.wants_plan(7, S, false), "one execution proves nothing");
+        assert!(entry.wants_plan(7, S, true));
+        assert!(!entry.wants_plan(7, 100 * S, true));
+        assert!(!entry.wants_plan(8, 5 * S, true), "alternating plans are limited");
+        assert!(entry.wants_plan(8, 200 * S, true));
+        assert!(entry.wants_plan(8, 4_000 * S, true), "in case the record was lost");
+        entry.counts.exec.count = 5;
+        assert!(entry.wants_plan(9, 5_000 * S, false));
     }
 
     #[test]

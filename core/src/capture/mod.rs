@@ -6,6 +6,7 @@ pub mod entry;
 pub mod histogram;
 mod lexer;
 pub mod limiter;
+pub mod message;
 pub mod normalize;
 pub mod plan;
 pub mod retention;

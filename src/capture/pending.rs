@@ -1,0 +1,337 @@
+//! What this backend has counted and not yet brought to the shared entries.
+//!
+//! A fixed table in the backend's own memory: finding an entry and adding to it is a few dozen
+//! instructions without a lock or an allocation. At the end of a transaction, at most once in
+//! `flush_interval`, `flush` adds everything to the shared entries; an entry stays where it is, with zero
+//! counts, so that the next execution finds it again. A statement that finds its places taken pushes the
+//! oldest one out: that one is flushed at once.
+
+use super::{control, control::Counter, repeats, store, texts};
+use crate::pg::backend::BackendStatic;
+use crate::pg::{clock, guc, session, shield, usage};
+use crate::settings;
+use core::cell::Cell;
+use steward_core::capture::entry::{Counts, Failures, JIT_WORDS, Times};
+use steward_core::capture::histogram::{BUCKETS, bucket_of_us};
+use steward_core::capture::table::Key;
+
+/// Statements that a backend counts at once.
+const ENTRIES: usize = 128;
+/// Places that a statement may take.
+const PROBES: usize = 8;
+
+/// One statement's pending counts.
+pub struct Entry {
+    query_id: Cell<u64>,
+    user_id: Cell<u32>,
+    toplevel: Cell<bool>,
+    dirty: Cell<bool>,
+    needs_text: Cell<bool>,
+    /// Counted once more by each execution; the entry with the lowest is the first to give way.
+    last_use: Cell<u32>,
+    calls: Cell<u64>,
+    rows: Cell<u64>,
+    total_ns: Cell<u64>,
+    squares_ns2: Cell<u128>,
+    min_ns: Cell<u64>,
+    max_ns: Cell<u64>,
+    plan: Cell<Times>,
+    failures: Cell<Failures>,
+    jit: Cell<[u64; JIT_WORDS]>,
+    usage: usage::Words,
+    histogram: [Cell<u16>; BUCKETS],
+    /// The plan that ran last, where it was looked at; 0 for none.
+    plan_id: Cell<i64>,
+    /// Executions since the plan was looked at.
+    unchecked: Cell<u32>,
+    pub repeat: repeats::Count,
+}
+
+impl Entry {
+    const fn new() -> Self {
+        Self {
+            query_id: Cell::new(0),
+            user_id: Cell::new(0),
+            toplevel: Cell::new(false),
+            dirty: Cell::new(false),
+            needs_text: Cell::new(false),
+            last_use: Cell::new(0),
+            calls: Cell::new(0),
+            rows: Cell::new(0),
+            total_ns: Cell::new(0),
+            squares_ns2: Cell::new(0),
+            min_ns: Cell::new(u64::MAX),
+            max_ns: Cell::new(0),
+            plan: Cell::new(NO_TIMES),
+            failures: Cell::new(NO_FAILURES),
+            jit: Cell::new([0; JIT_WORDS]),
+            usage: usage::ZERO,
+            histogram: [const { Cell::new(0) }; BUCKETS],
+            plan_id: Cell::new(0),
+            unchecked: Cell::new(0),
+            repeat: repeats::Count::new(),
+        }
+    }
+
+    #[inline(always)]
+    fn is(&self, query_id: u64, user_id: u32, toplevel: bool) -> bool {
+        self.query_id.get() == query_id
+            && self.user_id.get() == user_id
+            && self.toplevel.get() == toplevel
+    }
+
+    pub fn key(&self) -> Key {
+        Key {
+            queryid: self.query_id.get(),
+            dbid: session::database_id(),
+            userid: self.user_id.get(),
+            toplevel: u32::from(self.toplevel.get()),
+            reserved: 0,
+        }
+    }
+
+    /// Counts one completed execution.
+    #[inline(always)]
+    pub fn executed(&self, elapsed_ns: u64, rows: u64) {
+        self.calls.set(self.calls.get() + 1);
+        self.rows.set(self.rows.get().wrapping_add(rows));
+        self.total_ns.set(self.total_ns.get().wrapping_add(elapsed_ns));
+        let square = u128::from(elapsed_ns) * u128::from(elapsed_ns);
+        self.squares_ns2.set(self.squares_ns2.get().wrapping_add(square));
+        self.min_ns.set(self.min_ns.get().min(elapsed_ns));
+        self.max_ns.set(self.max_ns.get().max(elapsed_ns));
+        if let Some(bucket) = self.histogram.get(bucket_of_us(elapsed_ns / 1_000)) {
+            bucket.set(bucket.get().saturating_add(1));
+            if bucket.get() == u16::MAX {
+                FULL.set(true);
+            }
+        }
+        self.mark();
+    }
+
+    /// Adds buffers and WAL of an execution or a planning.
+    #[inline(always)]
+    pub fn used(&self, words: &usage::Words) {
+        usage::add(words, &self.usage);
+    }
+
+    #[cold]
+    pub fn compiled(&self, jit: [u64; JIT_WORDS]) {
+        let mut sum = self.jit.get();
+        sum.iter_mut().zip(jit).for_each(|(sum, new)| *sum = sum.wrapping_add(new));
+        self.jit.set(sum);
+    }
+
+    /// Counts one planning.
+    pub fn planned(&self, elapsed_ns: u64) {
+        let mut plan = self.plan.get();
+        plan.push(elapsed_ns);
+        self.plan.set(plan);
+        self.mark();
+    }
+
+    /// Counts one execution that failed.
+    pub fn failed(&self, failures: &Failures) {
+        let mut sum = self.failures.get();
+        sum.add(failures);
+        self.failures.set(sum);
+        self.mark();
+    }
+
+    /// Is it time to look at the plan again? Once after each flush, and every 64th execution.
+    #[inline(always)]
+    pub fn wants_plan_check(&self) -> bool {
+        let unchecked = self.unchecked.get();
+        self.unchecked.set(unchecked.wrapping_add(1));
+        unchecked & 63 == 0
+    }
+
+    /// Notes the plan that ran; `true` when it is another than before.
+    pub fn plan_changed(&self, plan_id: i64) -> bool {
+        self.plan_id.replace(plan_id) != plan_id
+    }
+
+    #[inline(always)]
+    fn mark(&self) {
+        self.dirty.set(true);
+        DIRTY.set(true);
+    }
+
+    fn counts(&self) -> Counts {
+        let mut exec = Times {
+            count: self.calls.get(),
+            total_ns: self.total_ns.get(),
+            min_ns: self.min_ns.get(),
+            max_ns: self.max_ns.get(),
+            squares: [0; 2],
+        };
+        exec.set_squares_ns2(self.squares_ns2.get());
+        Counts {
+            exec,
+            plan: self.plan.get(),
+            rows: self.rows.get(),
+            failures: self.failures.get(),
+            resources: usage::resources(&self.usage),
+            jit: self.jit.get(),
+        }
+    }
+
+    fn clear(&self) {
+        self.dirty.set(false);
+        self.calls.set(0);
+        self.rows.set(0);
+        self.total_ns.set(0);
+        self.squares_ns2.set(0);
+        self.min_ns.set(u64::MAX);
+        self.max_ns.set(0);
+        self.plan.set(NO_TIMES);
+        self.failures.set(NO_FAILURES);
+        self.jit.set([0; JIT_WORDS]);
+        usage::clear(&self.usage);
+        self.histogram.iter().for_each(|bucket| bucket.set(0));
+        self.unchecked.set(0);
+    }
+
+    /// Brings the counts to the shared entry. `false`: its lock was not free, and `wait` was not said.
+    fn flush(&self, wait: bool) -> bool {
+        let query_id = self.query_id.get();
+        let text = self.needs_text.get().then(|| texts::normalised(query_id)).flatten();
+        let counts = self.counts();
+        let histogram = self.histogram.iter().enumerate().filter_map(|(bucket, count)| {
+            (count.get() != 0).then_some((bucket, u64::from(count.get())))
+        });
+        let visit = store::Visit {
+            key: self.key(),
+            counts: &counts,
+            histogram,
+            text: text.as_deref(),
+            plan_id: self.plan_id.get(),
+        };
+        match store::merge(visit, wait) {
+            store::Visited::Busy => return false,
+            store::Visited::Folded => {}
+            store::Visited::Counted { has_text } => {
+                self.needs_text.set(!has_text);
+                texts::set_known(query_id, has_text);
+            }
+        }
+        control::add(Counter::StatementNs, counts.exec.total_ns + counts.plan.total_ns);
+        self.clear();
+        true
+    }
+}
+
+const NO_TIMES: Times = Times { count: 0, total_ns: 0, min_ns: 0, max_ns: 0, squares: [0; 2] };
+const NO_FAILURES: Failures =
+    Failures { errors: 0, cancelled: 0, timeouts: 0, terminated: 0, total_ns: 0 };
+
+static TABLE: BackendStatic<[Entry; ENTRIES]> =
+    BackendStatic::new([const { Entry::new() }; ENTRIES]);
+/// Is anything pending?
+static DIRTY: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+/// Is a histogram bucket about to overflow?
+static FULL: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+static LAST_FLUSH_NS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
+static USES: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+
+/// First place of a statement: the top bits of a multiplicative hash (Knuth, 6.4).
+#[inline(always)]
+fn first_place(query_id: u64, user_id: u32) -> usize {
+    let mixed = (query_id ^ u64::from(user_id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 57) as usize
+}
+
+/// The entry of a statement, if it has one.
+#[inline(always)]
+pub fn find(query_id: u64, user_id: u32, toplevel: bool) -> Option<&'static Entry> {
+    let first = first_place(query_id, user_id);
+    let entry = &TABLE[first % ENTRIES];
+    if entry.is(query_id, user_id, toplevel) {
+        return Some(entry);
+    }
+    find_further(first, query_id, user_id, toplevel)
+}
+
+#[inline(never)]
+fn find_further(
+    first: usize,
+    query_id: u64,
+    user_id: u32,
+    toplevel: bool,
+) -> Option<&'static Entry> {
+    (1..PROBES)
+        .map(|step| &TABLE[(first + step) % ENTRIES])
+        .find(|entry| entry.is(query_id, user_id, toplevel))
+}
+
+/// The entry of a statement, made if need be; `raw` is its text, in case the shared entry has none.
+#[inline(never)]
+pub fn claim(
+    query_id: u64,
+    user_id: u32,
+    toplevel: bool,
+    raw: &[u8],
+    utility: bool,
+) -> &'static Entry {
+    if let Some(entry) = find(query_id, user_id, toplevel) {
+        return entry;
+    }
+    let first = first_place(query_id, user_id);
+    let places = || (0..PROBES).map(|step| &TABLE[(first + step) % ENTRIES]);
+    let place = places()
+        .find(|entry| entry.query_id.get() == 0)
+        .or_else(|| places().min_by_key(|entry| USES.get().wrapping_sub(entry.last_use.get()) ^ u32::MAX))
+        .unwrap_or(&TABLE[first % ENTRIES]);
+    if place.dirty.get() {
+        repeats::leave(&place.repeat, place.query_id.get(), place.user_id.get());
+        place.flush(true);
+    }
+    place.clear();
+    place.repeat.clear();
+    place.query_id.set(query_id);
+    place.user_id.set(user_id);
+    place.toplevel.set(toplevel);
+    place.needs_text.set(true);
+    place.plan_id.set(0);
+    USES.set(USES.get().wrapping_add(1));
+    place.last_use.set(USES.get());
+    texts::remember_source(query_id, raw, utility);
+    place
+}
+
+/// Is it time to visit the shared entries, `now_ns` being a recent reading of the clock?
+#[inline(always)]
+pub fn is_due(now_ns: u64) -> bool {
+    if !DIRTY.get() {
+        return false;
+    }
+    let interval_ns = guc::int(&settings::FLUSH_INTERVAL_MS) as u64 * 1_000_000;
+    FULL.get() || now_ns.wrapping_sub(LAST_FLUSH_NS.get()) >= interval_ns
+}
+
+/// Brings everything pending to the shared entries; what finds its lock taken stays, unless `wait`.
+#[inline(never)]
+pub fn flush(wait: bool) {
+    if !DIRTY.get() || !control::is_ready() {
+        return;
+    }
+    let begun_ns = clock::monotonic_ns();
+    shield::quietly(|| {
+        let done = TABLE
+            .iter()
+            .filter(|entry| entry.dirty.get())
+            .fold(true, |done, entry| entry.flush(wait) && done);
+        DIRTY.set(!done);
+        FULL.set(FULL.get() && !done);
+    });
+    LAST_FLUSH_NS.set(begun_ns);
+    control::add(Counter::InternalErrors, shield::take_failures());
+    control::add(Counter::OwnNs, clock::monotonic_ns() - begun_ns);
+}
+
+/// Forgets what is pending: after a reset it belongs to the past.
+pub fn discard() {
+    TABLE.iter().filter(|entry| entry.dirty.get()).for_each(Entry::clear);
+    DIRTY.set(false);
+    FULL.set(false);
+}

@@ -1,0 +1,334 @@
+//! Executions that are recorded one by one: what an event says, and how it is put together.
+//!
+//! All of this runs after the statement's own work, in `pg::shield`; nothing here is on the way of an
+//! ordinary execution.
+
+use super::{control, control::Counter, events, open, store, texts};
+use crate::pg::query::Query;
+use crate::pg::{clock, guc, params, session, shield, text, usage};
+use crate::settings;
+use serde::Serialize;
+use serde_json::Value;
+use steward_core::capture::comment::{Tags, parse_sqlcommenter, parse_traceparent};
+use steward_core::capture::entry::Resources;
+use steward_core::capture::table::Key;
+
+/// Why an execution was recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    Slow,
+    Sampled,
+    Armed,
+    Failed,
+}
+
+/// An execution as it goes through the ring; the names are those of the table's columns.
+#[derive(Serialize)]
+pub struct Execution {
+    captured_us: i64,
+    reason: Reason,
+    outcome: &'static str,
+    sqlstate: Option<String>,
+    message: Option<String>,
+    duration_ms: f64,
+    plan_ms: Option<f64>,
+    userid: u32,
+    application_name: String,
+    client_addr: Option<String>,
+    pid: i32,
+    queryid: Option<i64>,
+    planid: Option<i64>,
+    toplevel: bool,
+    command: &'static str,
+    query: Option<String>,
+    parameters: Option<String>,
+    rows: Option<u64>,
+    #[serde(flatten)]
+    usage: Option<Usage>,
+    request_id: Option<String>,
+    trace_id: Option<String>,
+    span_id: Option<String>,
+    tags: Option<Value>,
+}
+
+/// Buffers, I/O times and WAL, under pg_stat_statements' names.
+#[derive(Serialize)]
+struct Usage {
+    shared_blks_hit: u64,
+    shared_blks_read: u64,
+    shared_blks_dirtied: u64,
+    shared_blks_written: u64,
+    local_blks_hit: u64,
+    local_blks_read: u64,
+    temp_blks_read: u64,
+    temp_blks_written: u64,
+    shared_blk_read_time: f64,
+    shared_blk_write_time: f64,
+    temp_blk_read_time: f64,
+    temp_blk_write_time: f64,
+    wal_records: u64,
+    wal_fpi: u64,
+    wal_bytes: u64,
+}
+
+impl From<Resources> for Usage {
+    fn from(r: Resources) -> Self {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        Usage {
+            shared_blks_hit: r.shared_blks_hit,
+            shared_blks_read: r.shared_blks_read,
+            shared_blks_dirtied: r.shared_blks_dirtied,
+            shared_blks_written: r.shared_blks_written,
+            local_blks_hit: r.local_blks_hit,
+            local_blks_read: r.local_blks_read,
+            temp_blks_read: r.temp_blks_read,
+            temp_blks_written: r.temp_blks_written,
+            shared_blk_read_time: ms(r.shared_blk_read_ns),
+            shared_blk_write_time: ms(r.shared_blk_write_ns),
+            temp_blk_read_time: ms(r.temp_blk_read_ns),
+            temp_blk_write_time: ms(r.temp_blk_write_ns),
+            wal_records: r.wal_records,
+            wal_fpi: r.wal_fpi,
+            wal_bytes: r.wal_bytes,
+        }
+    }
+}
+
+/// What every kind of execution has.
+pub struct Basics<'a> {
+    pub key: Key,
+    pub reason: Reason,
+    pub outcome: &'static str,
+    pub command: &'static str,
+    pub elapsed_ns: u64,
+    pub raw: &'a [u8],
+    pub utility: bool,
+    /// An error is being reported: no catalogs.
+    pub in_error: bool,
+}
+
+impl Execution {
+    /// `None` when the limit of the statement is used up, which is counted.
+    pub fn new(basics: &Basics<'_>) -> Option<Self> {
+        let limit = settings::SLOW_LIMIT_PER_MINUTE.get().max(0) as u32;
+        let limit = if basics.reason == Reason::Armed { 0 } else { limit };
+        let (allowed, text) = store::admit_event(&basics.key, limit);
+        if !allowed {
+            control::add(Counter::EventsSuppressed, 1);
+            return None;
+        }
+        let trace = Trace::present(basics.raw);
+        let address = session::client_addr();
+        Some(Execution {
+            captured_us: clock::now_us(),
+            reason: basics.reason,
+            outcome: basics.outcome,
+            sqlstate: None,
+            message: None,
+            duration_ms: basics.elapsed_ns as f64 / 1e6,
+            plan_ms: None,
+            userid: basics.key.userid,
+            application_name: application_name(),
+            client_addr: (!address.is_empty()).then_some(address),
+            pid: session::pid(),
+            queryid: (basics.key.queryid != 0).then_some(basics.key.queryid as i64),
+            planid: None,
+            toplevel: basics.key.toplevel != 0,
+            command: basics.command,
+            query: Some(text_of(basics, text)),
+            parameters: None,
+            rows: None,
+            usage: None,
+            request_id: trace.request_id,
+            trace_id: trace.trace_id,
+            span_id: trace.span_id,
+            tags: trace.tags,
+        })
+    }
+
+    pub fn with_usage(mut self, words: &usage::Words) -> Self {
+        self.usage = Some(usage::resources(words).into());
+        self
+    }
+
+    pub fn with_rows(mut self, rows: u64) -> Self {
+        self.rows = Some(rows);
+        self
+    }
+
+    pub fn with_plan(mut self, plan_id: i64, plan_ns: u64) -> Self {
+        self.planid = Some(plan_id);
+        self.plan_ms = (plan_ns > 0).then_some(plan_ns as f64 / 1e6);
+        self
+    }
+
+    pub fn with_error(mut self, sqlstate: String, message: Option<String>) -> Self {
+        self.sqlstate = Some(sqlstate);
+        self.message = message;
+        self
+    }
+
+    pub fn send(&self) {
+        events::push(events::Kind::Execution, self);
+    }
+}
+
+/// The shared entry's text; else what this backend parsed; else the source with every literal hidden.
+fn text_of(basics: &Basics<'_>, shared: Option<Vec<u8>>) -> String {
+    let bytes = match shared {
+        Some(text) => text,
+        None if basics.in_error => return texts::hidden_in_error(basics.raw),
+        None => texts::normalised(basics.key.queryid)
+            .unwrap_or_else(|| texts::hidden(basics.raw, basics.utility)),
+    };
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+pub fn application_name() -> String {
+    session::application_name()
+}
+
+/// Whom a statement works for.
+struct Trace {
+    request_id: Option<String>,
+    trace_id: Option<String>,
+    span_id: Option<String>,
+    tags: Option<Value>,
+}
+
+impl Trace {
+    /// From the settings, else from a comment of the statement, else from application_name.
+    fn present(raw: &[u8]) -> Self {
+        let tags = parse_sqlcommenter(raw).unwrap_or_default();
+        let setting = String::from_utf8_lossy(guc::text(&settings::TRACEPARENT)).into_owned();
+        let name = session::application_name();
+        let parent = parse_traceparent(setting.trim())
+            .or_else(|| tags.traceparent.clone())
+            .or_else(|| name.split([' ', '/', ';', ',']).find_map(parse_traceparent));
+        let request = text::to_utf8_in_error(guc::text(&settings::REQUEST_ID));
+        let request = Some(request).filter(|id| !id.is_empty()).or_else(|| tagged_request(&tags));
+        Trace {
+            request_id: request,
+            trace_id: parent.as_ref().map(|parent| parent.trace_id.clone()),
+            span_id: parent.map(|parent| parent.span_id),
+            tags: tags_json(tags),
+        }
+    }
+}
+
+fn tagged_request(tags: &Tags) -> Option<String> {
+    tags.pairs.iter().find(|(key, _)| key == "request_id").map(|(_, value)| value.clone())
+}
+
+fn tags_json(tags: Tags) -> Option<Value> {
+    let pairs: serde_json::Map<String, Value> =
+        tags.pairs.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+    (!pairs.is_empty()).then_some(Value::Object(pairs))
+}
+
+/// Records a completed execution, with its plan when that is due.
+#[inline(never)]
+pub fn record(slot: &open::Slot, query: Query, key: Key, reason: Reason) {
+    let begun_ns = clock::monotonic_ns();
+    shield::quietly(|| {
+        let basics = Basics {
+            key,
+            reason,
+            outcome: "ok",
+            command: query.command(),
+            elapsed_ns: slot.elapsed_ns.get(),
+            raw: query.text(),
+            utility: false,
+            in_error: false,
+        };
+        let plan_id = query.plan_id();
+        let Some(mut event) = Execution::new(&basics) else { return };
+        event = event.with_rows(query.rows()).with_plan(plan_id, slot.plan_ns.get());
+        if slot.has_usage() {
+            event = event.with_usage(&slot.usage);
+        }
+        if settings::CAPTURE_PARAMETERS.get() {
+            event.parameters = parameters(query);
+        }
+        event.send();
+        record_plan(query, &key, plan_id, reason);
+    });
+    account(begun_ns);
+}
+
+/// Records a completed utility statement.
+#[inline(never)]
+pub fn record_utility(basics: &Basics<'_>, rows: u64, words: Option<&usage::Words>) {
+    let begun_ns = clock::monotonic_ns();
+    shield::quietly(|| {
+        let Some(mut event) = Execution::new(basics) else { return };
+        event = event.with_rows(rows);
+        if let Some(words) = words {
+            event = event.with_usage(words);
+        }
+        event.send();
+    });
+    account(begun_ns);
+}
+
+/// Looks at the plan of a fast execution, and records it when it is new.
+#[inline(never)]
+pub fn check_plan(query: Query, key: Key, plan_id: i64) {
+    let begun_ns = clock::monotonic_ns();
+    shield::quietly(|| {
+        if control::takes_plans() && settings::CAPTURE_PLANS.get() && store::wants_plan(&key, plan_id, false)
+        {
+            send_plan(query, key.queryid, plan_id);
+        }
+    });
+    account(begun_ns);
+}
+
+fn record_plan(query: Query, key: &Key, plan_id: i64, reason: Reason) {
+    let armed = reason == Reason::Armed;
+    let wanted = control::takes_plans() && settings::CAPTURE_PLANS.get();
+    if armed || (wanted && store::wants_plan(key, plan_id, true)) {
+        send_plan(query, key.queryid, plan_id);
+    }
+}
+
+/// A plan as it goes through the ring.
+#[derive(Serialize)]
+struct PlanEvent {
+    captured_us: i64,
+    queryid: i64,
+    planid: i64,
+    /// Does it hold actual rows and times?
+    actual: bool,
+    plan: Value,
+}
+
+fn send_plan(query: Query, query_id: u64, plan_id: i64) {
+    let Some(printed) = query.explain_json() else { return };
+    let limit = settings::MAX_PLAN_LENGTH.get() as usize * 1024;
+    let Ok(mut plan) = serde_json::from_str::<Value>(&text::to_utf8(&printed)) else { return };
+    if printed.len() > limit {
+        return control::add(Counter::EventsTooLarge, 1);
+    }
+    steward_core::capture::plan::redact(&mut plan);
+    let event = PlanEvent {
+        captured_us: clock::now_us(),
+        queryid: query_id as i64,
+        planid: plan_id,
+        actual: query.is_instrumented(),
+        plan,
+    };
+    events::push(events::Kind::Plan, &event);
+}
+
+fn parameters(query: Query) -> Option<String> {
+    let length = settings::MAX_PARAMETER_LENGTH.get();
+    params::text(query, length).map(|printed| text::to_utf8(&printed)).filter(|p| !p.is_empty())
+}
+
+/// Adds the time since `begun_ns` to capture's own cost.
+pub fn account(begun_ns: u64) {
+    control::add(Counter::InternalErrors, shield::take_failures());
+    control::add(Counter::OwnNs, clock::monotonic_ns() - begun_ns);
+}

@@ -1,0 +1,128 @@
+//! Texts of the statements that this backend parsed lately, until their shared entry has one.
+//!
+//! Only post_parse_analyze knows which constants of a text do not count, and it runs once for a prepared
+//! statement that may run for months. So the raw text and its constants are kept here for a while, and
+//! normalised only when a shared entry asks for it. A statement that is no longer here (evicted, or never
+//! parsed by this backend) gets its text from its own source, with every literal hidden.
+
+use crate::pg::backend::BackendStatic;
+use crate::pg::parse::Parsed;
+use crate::pg::{guc, text};
+use crate::settings;
+use core::cell::{Cell, RefCell};
+use core::num::NonZeroUsize;
+use lru::LruCache;
+use steward_core::capture::normalize::{
+    Backslash, Constant, Placeholder, clip, normalize_at_with, normalize_utility_with,
+    normalize_with,
+};
+
+/// Texts kept per backend.
+const KEPT: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// Query ids of which this backend knows that the shared entry has a text.
+const KNOWN: usize = 512;
+
+struct Kept {
+    raw: Vec<u8>,
+    constants: Option<(Vec<Constant>, u32)>,
+    utility: bool,
+}
+
+static TEXTS: BackendStatic<RefCell<Option<LruCache<u64, Kept>>>> =
+    BackendStatic::new(RefCell::new(None));
+static KNOWN_IDS: BackendStatic<[Cell<u64>; KNOWN]> =
+    BackendStatic::new([const { Cell::new(0) }; KNOWN]);
+
+fn place(query_id: u64) -> &'static Cell<u64> {
+    &KNOWN_IDS[(query_id >> 20) as usize % KNOWN]
+}
+
+/// Is the text in shared memory, as far as this backend knows?
+pub fn is_known(query_id: u64) -> bool {
+    place(query_id).get() == query_id
+}
+
+/// Notes whether the shared entry has a text.
+pub fn set_known(query_id: u64, known: bool) {
+    if known {
+        place(query_id).set(query_id);
+    } else if is_known(query_id) {
+        place(query_id).set(0);
+    }
+}
+
+/// Keeps a text that was just analysed, unless shared memory has it.
+pub fn remember_parsed(parsed: Parsed) {
+    let query_id = parsed.query_id();
+    if is_known(query_id) || is_kept(query_id) {
+        return;
+    }
+    let constants = (!parsed.is_utility()).then(|| parsed.constants());
+    keep(query_id, parsed.text(), constants, parsed.is_utility());
+}
+
+/// Keeps the text of a statement that runs, unless something better is there.
+pub fn remember_source(query_id: u64, raw: &[u8], utility: bool) {
+    if !is_kept(query_id) {
+        keep(query_id, raw, None, utility);
+    }
+}
+
+fn is_kept(query_id: u64) -> bool {
+    TEXTS.try_borrow().is_ok_and(|texts| texts.as_ref().is_some_and(|t| t.contains(&query_id)))
+}
+
+fn keep(query_id: u64, raw: &[u8], constants: Option<(Vec<Constant>, u32)>, utility: bool) {
+    // Twice the length: normalising shortens, and the rest would be cut anyway.
+    let raw = raw[..raw.len().min(2 * guc::int(&settings::MAX_QUERY_LENGTH) as usize)].to_vec();
+    if let Ok(mut texts) = TEXTS.try_borrow_mut() {
+        texts
+            .get_or_insert_with(|| LruCache::new(KEPT))
+            .put(query_id, Kept { raw, constants, utility });
+    }
+}
+
+/// The normalised text in UTF-8, if this backend has it.
+pub fn normalised(query_id: u64) -> Option<Vec<u8>> {
+    let mut texts = TEXTS.try_borrow_mut().ok()?;
+    let kept = texts.as_mut()?.get(&query_id)?;
+    Some(finish(&match &kept.constants {
+        Some((constants, highest)) => {
+            normalize_at_with(&kept.raw, constants, *highest, backslash())
+        }
+        None => hide_all(&kept.raw, kept.utility),
+    }))
+}
+
+/// A text with every literal hidden, in UTF-8.
+pub fn hidden(raw: &[u8], utility: bool) -> Vec<u8> {
+    finish(&hide_all(raw, utility))
+}
+
+/// As `hidden`, while an error is being reported.
+pub fn hidden_in_error(raw: &[u8]) -> String {
+    let limit = guc::int(&settings::MAX_QUERY_LENGTH) as usize;
+    let raw = &raw[..raw.len().min(2 * limit)];
+    let text = text::to_utf8_in_error(&normalize_with(raw, Placeholder::Numbered(1), backslash()));
+    String::from_utf8_lossy(clip(text.as_bytes(), limit)).into_owned()
+}
+
+fn hide_all(raw: &[u8], utility: bool) -> Vec<u8> {
+    match utility {
+        true => normalize_utility_with(raw, backslash()),
+        false => normalize_with(raw, Placeholder::Numbered(1), backslash()),
+    }
+}
+
+fn finish(normalised: &[u8]) -> Vec<u8> {
+    let text = text::to_utf8(normalised);
+    clip(text.as_bytes(), guc::int(&settings::MAX_QUERY_LENGTH) as usize).to_vec()
+}
+
+/// How this session reads a backslash in an ordinary string.
+pub fn backslash() -> Backslash {
+    match crate::pg::session::standard_conforming_strings() {
+        true => Backslash::Plain,
+        false => Backslash::Escape,
+    }
+}

@@ -1,0 +1,63 @@
+//! Errors for users: one map from what core refuses to SQLSTATE, message and hint.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use steward_core::error::CaptureError;
+
+/// An error of pg_steward's SQL functions.
+pub struct Error(ErrorReport);
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        error.0
+    }
+}
+
+impl From<CaptureError> for Error {
+    fn from(error: CaptureError) -> Self {
+        use CaptureError::*;
+        let (code, hint) = match &error {
+            PercentileOutOfRange(_) => (
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                "Give the 95th percentile as 0.95.",
+            ),
+            ExecutionsOutOfRange { .. } => (
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                "0 disarms the statement.",
+            ),
+            UnknownQuery(_) => (
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                "See the column queryid of steward.statements.",
+            ),
+            UnknownName { .. } => (PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, ""),
+            NullArgument(_) => (PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, ""),
+            InvalidTraceParent(_) => (
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "The form is that of W3C Trace Context.",
+            ),
+        };
+        Error(report(code, error.to_string(), hint))
+    }
+}
+
+/// The library was not loaded at server start, so there is nothing to read.
+pub fn not_preloaded() -> Error {
+    Error(report(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "pg_steward is not loaded via shared_preload_libraries".into(),
+        "Add pg_steward to shared_preload_libraries and restart the server.",
+    ))
+}
+
+/// A limit of pg_steward's own is reached.
+pub fn limit_exceeded(message: String, hint: &str) -> Error {
+    Error(report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message, hint))
+}
+
+fn report(code: PgSqlErrorCode, message: String, hint: &str) -> ErrorReport {
+    let report = ErrorReport::new(code, message, "pg_steward");
+    match hint.is_empty() {
+        true => report,
+        false => report.set_hint(hint),
+    }
+}

@@ -1,0 +1,238 @@
+//! Everything that differs between the versions of Postgres.
+
+use pgrx::pg_sys;
+use steward_core::capture::entry::{JIT_WORDS, Resources};
+
+/// The query id as an unsigned number: uint64 up to 17, int64 from 18 on.
+#[cfg(not(feature = "pg18"))]
+#[inline(always)]
+pub fn query_id(raw: u64) -> u64 {
+    raw
+}
+
+/// The query id as an unsigned number: uint64 up to 17, int64 from 18 on.
+#[cfg(feature = "pg18")]
+#[inline(always)]
+pub fn query_id(raw: i64) -> u64 {
+    raw as u64
+}
+
+/// Writes the ExecutorRun hook in the shape of the version: 18 dropped `execute_once`.
+macro_rules! executor_run_hook {
+    ($(#[$doc:meta])* $name:ident($query_desc:ident, $arguments:ident) $body:block) => {
+        $(#[$doc])*
+        #[cfg(not(feature = "pg18"))]
+        unsafe extern "C-unwind" fn $name<O: Observer>(
+            $query_desc: *mut pg_sys::QueryDesc,
+            direction: pg_sys::ScanDirection::Type,
+            count: u64,
+            execute_once: bool,
+        ) {
+            let $arguments = (direction, count, execute_once);
+            $body
+        }
+        $(#[$doc])*
+        #[cfg(feature = "pg18")]
+        unsafe extern "C-unwind" fn $name<O: Observer>(
+            $query_desc: *mut pg_sys::QueryDesc,
+            direction: pg_sys::ScanDirection::Type,
+            count: u64,
+        ) {
+            let $arguments = (direction, count);
+            $body
+        }
+    };
+}
+pub(super) use executor_run_hook;
+
+/// Calls the previous ExecutorRun hook, or Postgres's own function.
+macro_rules! chain_run {
+    ($previous:ident, $query_desc:expr, $arguments:expr) => {{
+        #[cfg(not(feature = "pg18"))]
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        match $previous {
+            Some(previous) => previous($query_desc, $arguments.0, $arguments.1, $arguments.2),
+            None => raw::standard_ExecutorRun($query_desc, $arguments.0, $arguments.1, $arguments.2),
+        }
+        #[cfg(feature = "pg18")]
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        match $previous {
+            Some(previous) => previous($query_desc, $arguments.0, $arguments.1),
+            None => raw::standard_ExecutorRun($query_desc, $arguments.0, $arguments.1),
+        }
+    }};
+}
+pub(super) use chain_run;
+
+/// Rows that a statement has returned or changed, over all of its runs.
+///
+/// # Safety
+/// `estate` must be the live state of an execution.
+#[inline(always)]
+pub unsafe fn rows_processed(estate: *mut pg_sys::EState) -> u64 {
+    // SAFETY: the caller vouches for the state.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            (*estate).es_processed
+        }
+        #[cfg(not(feature = "pg15"))]
+        {
+            (*estate).es_total_processed
+        }
+    }
+}
+
+/// A duration that Postgres measured, in nanoseconds: a timespec up to 15, a number of ns from 16 on.
+#[cfg(feature = "pg15")]
+#[inline(always)]
+pub fn instr_ns(time: pg_sys::instr_time) -> u64 {
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// A duration that Postgres measured, in nanoseconds: a timespec up to 15, a number of ns from 16 on.
+#[cfg(not(feature = "pg15"))]
+#[inline(always)]
+pub fn instr_ns(time: pg_sys::instr_time) -> u64 {
+    time.ticks as u64
+}
+
+/// The counters of JIT compilation in the order of `JIT_WORDS`.
+pub fn jit_words(jit: &pg_sys::JitInstrumentation) -> [u64; JIT_WORDS] {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    let deform_ns = instr_ns(jit.deform_counter);
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    let deform_ns = 0;
+    let generation_ns = instr_ns(jit.generation_counter);
+    let inlining_ns = instr_ns(jit.inlining_counter);
+    let optimization_ns = instr_ns(jit.optimization_counter);
+    let emission_ns = instr_ns(jit.emission_counter);
+    let times = |ns: u64| u64::from(ns > 0);
+    [
+        jit.created_functions as u64,
+        generation_ns,
+        times(inlining_ns),
+        inlining_ns,
+        times(optimization_ns),
+        optimization_ns,
+        times(emission_ns),
+        emission_ns,
+        times(deform_ns),
+        deform_ns,
+    ]
+}
+
+/// Names for the counters; what a version does not count stays 0.
+pub fn resources(
+    buffers: &pg_sys::BufferUsage,
+    wal: &pg_sys::WalUsage,
+) -> Resources {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    let (shared_read, shared_write, local_read, local_write) = (
+        instr_ns(buffers.shared_blk_read_time),
+        instr_ns(buffers.shared_blk_write_time),
+        instr_ns(buffers.local_blk_read_time),
+        instr_ns(buffers.local_blk_write_time),
+    );
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    let (shared_read, shared_write, local_read, local_write) =
+        (instr_ns(buffers.blk_read_time), instr_ns(buffers.blk_write_time), 0, 0);
+    #[cfg(feature = "pg18")]
+    let wal_buffers_full = wal.wal_buffers_full as u64;
+    #[cfg(not(feature = "pg18"))]
+    let wal_buffers_full = 0;
+    Resources {
+        shared_blks_hit: buffers.shared_blks_hit as u64,
+        shared_blks_read: buffers.shared_blks_read as u64,
+        shared_blks_dirtied: buffers.shared_blks_dirtied as u64,
+        shared_blks_written: buffers.shared_blks_written as u64,
+        local_blks_hit: buffers.local_blks_hit as u64,
+        local_blks_read: buffers.local_blks_read as u64,
+        local_blks_dirtied: buffers.local_blks_dirtied as u64,
+        local_blks_written: buffers.local_blks_written as u64,
+        temp_blks_read: buffers.temp_blks_read as u64,
+        temp_blks_written: buffers.temp_blks_written as u64,
+        shared_blk_read_ns: shared_read,
+        shared_blk_write_ns: shared_write,
+        local_blk_read_ns: local_read,
+        local_blk_write_ns: local_write,
+        temp_blk_read_ns: instr_ns(buffers.temp_blk_read_time),
+        temp_blk_write_ns: instr_ns(buffers.temp_blk_write_time),
+        wal_records: wal.wal_records as u64,
+        wal_fpi: wal.wal_fpi as u64,
+        wal_bytes: wal.wal_bytes,
+        wal_buffers_full,
+    }
+}
+
+/// The number of this backend's PGPROC; below `proc_count`.
+pub fn proc_number() -> usize {
+    // SAFETY: statics of a backend that has a PGPROC.
+    unsafe {
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return pg_sys::MyProcNumber.max(0) as usize;
+        #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+        match pg_sys::MyProc.as_ref() {
+            Some(proc) => proc.pgprocno.max(0) as usize,
+            None => 0,
+        }
+    }
+}
+
+/// The id Postgres gives a utility statement, for when it is not on the statement any more; 0 when query
+/// ids are not computed. 15 hashes the text, 16 and later the parse tree.
+///
+/// # Safety
+/// `statement` must be a utility statement, `source` its NUL-terminated text.
+pub unsafe fn utility_query_id(
+    statement: *mut pg_sys::PlannedStmt,
+    source: *const core::ffi::c_char,
+) -> u64 {
+    // SAFETY: by the contract; JumbleQuery reads the node and allocates in the current context. Errors it
+    // could raise (out of memory) are those of the statement's own analysis.
+    unsafe {
+        let off = pg_sys::ComputeQueryIdType::COMPUTE_QUERY_ID_OFF;
+        if pg_sys::compute_query_id as u32 == off as u32 || !pg_sys::query_id_enabled {
+            return 0;
+        }
+        let query = pg_sys::palloc0(size_of::<pg_sys::Query>()).cast::<pg_sys::Query>();
+        (*query).type_ = pg_sys::NodeTag::T_Query;
+        (*query).commandType = pg_sys::CmdType::CMD_UTILITY;
+        (*query).utilityStmt = (*statement).utilityStmt;
+        (*query).stmt_location = (*statement).stmt_location;
+        (*query).stmt_len = (*statement).stmt_len;
+        #[cfg(feature = "pg15")]
+        pg_sys::JumbleQuery(query, source);
+        #[cfg(not(feature = "pg15"))]
+        {
+            let _ = source;
+            pg_sys::JumbleQuery(query);
+        }
+        let id = query_id((*query).queryId);
+        pg_sys::pfree(query.cast());
+        id
+    }
+}
+
+/// A constant's place relative to the statement's text; `None` for what is no constant (18 lists
+/// parameters too) or lies outside.
+pub fn constant(
+    location: &pg_sys::LocationLen,
+    base: i64,
+) -> Option<steward_core::capture::normalize::Constant> {
+    let offset = usize::try_from(i64::from(location.location) - base).ok()?;
+    #[cfg(feature = "pg18")]
+    {
+        if location.extern_param {
+            return None;
+        }
+        let length = usize::try_from(location.length).ok().filter(|_| location.squashed);
+        Some(steward_core::capture::normalize::Constant {
+            offset,
+            length,
+            squashed: location.squashed,
+        })
+    }
+    #[cfg(not(feature = "pg18"))]
+    Some(steward_core::capture::normalize::Constant { offset, length: None, squashed: false })
+}

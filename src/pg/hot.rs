@@ -1,0 +1,235 @@
+//! The executor and planner hooks: plain frames with a user's statement running below them.
+//!
+//! **Why each may be crossed by a longjmp.** A function of this file owns nothing that drops, holds no
+//! lock, and calls only Postgres, the previous hook, and an `Observer` whose methods do not panic. What a
+//! jump skips is the restoring of `NESTING` and `RUNNING`; the callbacks at the end of (sub)transactions
+//! do that instead (`after_transaction_abort`, `after_subtransaction_abort`).
+//!
+//! **Nesting.** `NESTING` counts the executor, planner and utility frames above the present statement. A
+//! frame saves it and puts the saved value back on return, so whatever a caught error left behind is gone
+//! as soon as the frame that caught it returns. An error that ends a whole (sub)transaction is told apart
+//! by the subtransaction that the outermost executor frame began in: subtransaction ids only grow, so the
+//! frame died if its id is not below the aborted one. Utility frames (`utility.rs`) catch and re-throw, so
+//! they restore exactly and form the floor for the frames above them: a ROLLBACK inside a procedure must
+//! not make the procedure's next statement look like the client's.
+
+use super::backend::BackendStatic;
+use super::errors::CancelCause;
+use super::query::Query;
+use super::{compat, raw};
+use core::cell::Cell;
+use core::ffi::{c_char, c_int};
+use pgrx::pg_sys;
+
+/// What a capability wants to see of statements, in the order of their life. Methods are called from
+/// plain frames: they must not panic and must own nothing across a call into Postgres.
+pub trait Observer: 'static {
+    /// Before the executor starts. `false`: this execution is none of the observer's business.
+    fn start(query: Query, eflags: c_int) -> bool;
+    /// The executor has started without an error.
+    fn started(query: Query);
+    /// Before each run (a cursor has many).
+    fn run(query: Query);
+    /// After a run that returned.
+    fn ran(query: Query);
+    /// Before the executor finishes (deferred triggers of this statement, rest of writable CTEs).
+    fn finish(query: Query);
+    /// After it finished.
+    fn finished(query: Query);
+    /// Before the executor shuts down: plan state and results are still there.
+    fn end(query: Query);
+    /// Does the executor have to be run under a sigsetjmp, so that `failed` sees the error pass?
+    fn wants_errors(nesting: u32) -> bool;
+    /// An error with this SQLSTATE (packed as Postgres packs it) passes through the statement.
+    fn failed(query: Query, sqlstate: c_int, cause: CancelCause);
+    /// Before planning. The value is handed to `planned`; 0 means not interested.
+    fn plan(query_id: u64) -> u64;
+    /// After planning.
+    fn planned(query_id: u64, begun: u64);
+}
+
+/// Frames above the present statement.
+static NESTING: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+/// `NESTING` inside the innermost utility frame that is alive.
+static FLOOR: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+/// Subtransaction in which the outermost frame above the floor began.
+static BASE_SUBXACT: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+
+static mut PREV_START: pg_sys::ExecutorStart_hook_type = None;
+static mut PREV_RUN: pg_sys::ExecutorRun_hook_type = None;
+static mut PREV_FINISH: pg_sys::ExecutorFinish_hook_type = None;
+static mut PREV_END: pg_sys::ExecutorEnd_hook_type = None;
+static mut PREV_PLANNER: pg_sys::planner_hook_type = None;
+
+/// How many frames are above the present statement; 0 for one that the client sent.
+#[inline(always)]
+pub fn nesting() -> u32 {
+    NESTING.get()
+}
+
+/// Is this process a parallel worker? Its work is counted by the leader.
+#[inline(always)]
+pub fn is_parallel_worker() -> bool {
+    // SAFETY: a plain int of the backend.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
+/// Installs the hooks. Call once, from `_PG_init`.
+pub fn install<O: Observer>() {
+    // SAFETY: `_PG_init` runs once, before any statement; the statics are written here only.
+    unsafe {
+        PREV_START = pg_sys::ExecutorStart_hook;
+        pg_sys::ExecutorStart_hook = Some(executor_start::<O>);
+        PREV_RUN = pg_sys::ExecutorRun_hook;
+        pg_sys::ExecutorRun_hook = Some(executor_run::<O>);
+        PREV_FINISH = pg_sys::ExecutorFinish_hook;
+        pg_sys::ExecutorFinish_hook = Some(executor_finish::<O>);
+        PREV_END = pg_sys::ExecutorEnd_hook;
+        pg_sys::ExecutorEnd_hook = Some(executor_end::<O>);
+        PREV_PLANNER = pg_sys::planner_hook;
+        pg_sys::planner_hook = Some(planner::<O>);
+    }
+}
+
+/// Enters one level for the time of a frame; the value goes back to `leave`.
+#[inline(always)]
+pub(super) fn enter() -> u32 {
+    let outer = NESTING.get();
+    if outer == FLOOR.get() {
+        // SAFETY: reads the current transaction's state; a transaction is in progress, since a statement is.
+        BASE_SUBXACT.set(unsafe { raw::GetCurrentSubTransactionId() });
+    }
+    NESTING.set(outer + 1);
+    outer
+}
+
+#[inline(always)]
+pub(super) fn leave(outer: u32) {
+    NESTING.set(outer);
+}
+
+/// Raises the floor for a utility frame; gives what `lower_floor` puts back.
+pub(super) fn raise_floor() -> (u32, u32) {
+    let before = (FLOOR.get(), BASE_SUBXACT.get());
+    FLOOR.set(NESTING.get());
+    before
+}
+
+pub(super) fn lower_floor(before: (u32, u32)) {
+    FLOOR.set(before.0);
+    BASE_SUBXACT.set(before.1);
+}
+
+/// A transaction aborted: every frame above the floor is gone.
+pub(super) fn after_transaction_abort() {
+    NESTING.set(FLOOR.get());
+}
+
+/// The subtransaction `aborted` is gone, and with it the frames that began in it or in its children.
+pub(super) fn after_subtransaction_abort(aborted: u32) {
+    if NESTING.get() > FLOOR.get() && BASE_SUBXACT.get() >= aborted {
+        NESTING.set(FLOOR.get());
+    }
+}
+
+unsafe extern "C-unwind" fn executor_start<O: Observer>(
+    query_desc: *mut pg_sys::QueryDesc,
+    eflags: c_int,
+) {
+    // SAFETY: Postgres passes a QueryDesc that lives until ExecutorEnd; the frame is plain (see above).
+    unsafe {
+        let query = Query::new(query_desc);
+        let seen = O::start(query, eflags);
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        match PREV_START {
+            Some(previous) => previous(query_desc, eflags),
+            None => raw::standard_ExecutorStart(query_desc, eflags),
+        }
+        if seen {
+            O::started(query);
+        }
+    }
+}
+
+compat::executor_run_hook! {
+    /// One run of the executor, one level deeper.
+    executor_run(query_desc, arguments) {
+        // SAFETY: as for executor_start.
+        unsafe {
+            let query = Query::new(query_desc);
+            O::run(query);
+            let outer = enter();
+            if O::wants_errors(outer) {
+                super::catch::watched::<O>(query, &|| compat::chain_run!(PREV_RUN, query_desc, arguments));
+            } else {
+                compat::chain_run!(PREV_RUN, query_desc, arguments);
+            }
+            leave(outer);
+            O::ran(query);
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn executor_finish<O: Observer>(query_desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: as for executor_start.
+    unsafe {
+        let query = Query::new(query_desc);
+        O::finish(query);
+        let outer = enter();
+        if O::wants_errors(outer) {
+            super::catch::watched::<O>(query, &|| chain_finish(query_desc));
+        } else {
+            chain_finish(query_desc);
+        }
+        leave(outer);
+        O::finished(query);
+    }
+}
+
+#[inline(always)]
+unsafe fn chain_finish(query_desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: the caller passes Postgres's own argument; the frame is plain.
+    unsafe {
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        match PREV_FINISH {
+            Some(previous) => previous(query_desc),
+            None => raw::standard_ExecutorFinish(query_desc),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn executor_end<O: Observer>(query_desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: as for executor_start; the observer is done with the plan state before it is shut down.
+    unsafe {
+        O::end(Query::new(query_desc));
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        match PREV_END {
+            Some(previous) => previous(query_desc),
+            None => raw::standard_ExecutorEnd(query_desc),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn planner<O: Observer>(
+    parse: *mut pg_sys::Query,
+    query_string: *const c_char,
+    cursor_options: c_int,
+    bound_params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: Postgres passes an analysed query; its id is read before planning scribbles on the tree.
+    unsafe {
+        let query_id = compat::query_id((*parse).queryId);
+        let begun = O::plan(query_id);
+        let outer = enter();
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        let planned = match PREV_PLANNER {
+            Some(previous) => previous(parse, query_string, cursor_options, bound_params),
+            None => raw::standard_planner(parse, query_string, cursor_options, bound_params),
+        };
+        leave(outer);
+        if begun != 0 {
+            O::planned(query_id, begun);
+        }
+        planned
+    }
+}

@@ -1,0 +1,137 @@
+//! A statement that is being executed, as the hooks see it.
+
+use super::compat;
+use core::ffi::c_int;
+use pgrx::pg_sys;
+use steward_core::capture::entry::JIT_WORDS;
+use std::ffi::CStr;
+
+/// An execution between ExecutorStart and ExecutorEnd. Only this folder can make one, and it hands it out
+/// for the time of a hook, while the QueryDesc below it is alive; do not keep it.
+#[derive(Clone, Copy)]
+pub struct Query(*mut pg_sys::QueryDesc);
+
+impl Query {
+    /// # Safety
+    /// `query_desc` must be valid for as long as the value is used.
+    #[inline(always)]
+    pub(super) unsafe fn new(query_desc: *mut pg_sys::QueryDesc) -> Self {
+        Self(query_desc)
+    }
+
+    pub(super) fn as_ptr(self) -> *mut pg_sys::QueryDesc {
+        self.0
+    }
+
+    /// What tells this execution from the others that are open in the backend.
+    #[inline(always)]
+    pub fn address(self) -> usize {
+        self.0 as usize
+    }
+
+    #[inline(always)]
+    pub fn query_id(self) -> u64 {
+        // SAFETY: valid by construction; the plan outlives the execution.
+        unsafe { compat::query_id((*(*self.0).plannedstmt).queryId) }
+    }
+
+    /// May its executor be left and entered again between rows? True for a SELECT that changes nothing.
+    #[inline(always)]
+    pub fn is_suspendable(self) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            (*self.0).operation == pg_sys::CmdType::CMD_SELECT
+                && !(*(*self.0).plannedstmt).hasModifyingCTE
+        }
+    }
+
+    /// Rows returned or changed so far.
+    #[inline(always)]
+    pub fn rows(self) -> u64 {
+        // SAFETY: the executor state exists from ExecutorStart to ExecutorEnd; NULL is tested.
+        unsafe {
+            match (*self.0).estate.is_null() {
+                true => 0,
+                false => compat::rows_processed((*self.0).estate),
+            }
+        }
+    }
+
+    /// What JIT compilation did, if it did anything; the leader's share, as in pg_stat_statements.
+    #[inline(always)]
+    pub fn jit(self) -> Option<[u64; JIT_WORDS]> {
+        // SAFETY: as above; es_jit is NULL unless something was compiled.
+        unsafe {
+            let estate = (*self.0).estate;
+            if estate.is_null() || (*estate).es_jit.is_null() {
+                return None;
+            }
+            Some(compat::jit_words(&(*(*estate).es_jit).instr))
+        }
+    }
+
+    /// Makes the executor count rows and time per node for this execution. To be called before it starts.
+    pub fn instrument(self) {
+        let wanted = pg_sys::InstrumentOption::INSTRUMENT_TIMER
+            | pg_sys::InstrumentOption::INSTRUMENT_ROWS
+            | pg_sys::InstrumentOption::INSTRUMENT_BUFFERS;
+        // SAFETY: as above; Postgres reads the options when the executor starts.
+        unsafe { (*self.0).instrument_options |= wanted as c_int };
+    }
+
+    /// Were actual rows and times collected?
+    pub fn is_instrumented(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).instrument_options != 0 }
+    }
+
+    /// The statement's own text, cut out of the string that the client sent.
+    pub fn text<'a>(self) -> &'a [u8] {
+        // SAFETY: the source text lives as long as the execution, for which the caller has the value.
+        unsafe {
+            let planned = (*self.0).plannedstmt;
+            statement_text((*self.0).sourceText, (*planned).stmt_location, (*planned).stmt_len)
+        }
+    }
+
+    /// `SELECT`, `INSERT`, `UPDATE`, `DELETE` or `MERGE`.
+    pub fn command(self) -> &'static str {
+        // SAFETY: as above.
+        command_name(unsafe { (*self.0).operation })
+    }
+}
+
+/// The name of a command as pg_stat_statements' users know it.
+pub fn command_name(command: pg_sys::CmdType::Type) -> &'static str {
+    match command {
+        pg_sys::CmdType::CMD_SELECT => "SELECT",
+        pg_sys::CmdType::CMD_INSERT => "INSERT",
+        pg_sys::CmdType::CMD_UPDATE => "UPDATE",
+        pg_sys::CmdType::CMD_DELETE => "DELETE",
+        pg_sys::CmdType::CMD_MERGE => "MERGE",
+        pg_sys::CmdType::CMD_UTILITY => "UTILITY",
+        _ => "OTHER",
+    }
+}
+
+/// One statement of a string that may hold several; location -1 and length 0 mean "unknown" and "the rest".
+///
+/// # Safety
+/// `source` must be NULL or a NUL-terminated string that outlives the result.
+pub(super) unsafe fn statement_text<'a>(
+    source: *const core::ffi::c_char,
+    location: c_int,
+    length: c_int,
+) -> &'a [u8] {
+    if source.is_null() {
+        return &[];
+    }
+    // SAFETY: NUL-terminated, by the contract.
+    let all = unsafe { CStr::from_ptr(source) }.to_bytes();
+    let from = usize::try_from(location).unwrap_or(0).min(all.len());
+    let to = match usize::try_from(length) {
+        Ok(length) if length > 0 && location >= 0 => (from + length).min(all.len()),
+        _ => all.len(),
+    };
+    all[from..to].trim_ascii()
+}

@@ -1,0 +1,74 @@
+//! Running our own work beside a user's statement so that its failure stays ours.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use pgrx::pg_sys;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Failures of our own work that were swallowed in this backend since the last `take_failures`.
+static FAILURES: AtomicU64 = AtomicU64::new(0);
+
+pub fn take_failures() -> u64 {
+    FAILURES.swap(0, Ordering::Relaxed)
+}
+
+/// Runs work that calls nothing of Postgres's which can raise. A panic is swallowed and counted.
+#[inline(never)]
+pub fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let result = catch_unwind(AssertUnwindSafe(work)).ok();
+    if result.is_none() {
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+    }
+    result
+}
+
+/// Runs work that may raise a Postgres error, inside a subtransaction, so that locks, pins and catalog
+/// references of a failed attempt are released and the statement beside it goes on.
+///
+/// A cancel or a timeout that arrives meanwhile is held back and reaches the statement afterwards.
+/// `None`: it failed, or no transaction is there to do it in.
+#[inline(never)]
+pub fn in_subtransaction<R>(work: impl FnOnce() -> R) -> Option<R> {
+    // SAFETY: both read the backend's transaction state.
+    if unsafe { !pg_sys::IsTransactionState() || pg_sys::IsAbortedTransactionBlockState() } {
+        return None;
+    }
+    // SAFETY: statics of the backend; put back below whichever way the work ends.
+    let (context, owner, holdoff, contexts) = unsafe {
+        (
+            pg_sys::CurrentMemoryContext,
+            pg_sys::CurrentResourceOwner,
+            pg_sys::InterruptHoldoffCount,
+            pg_sys::error_context_stack,
+        )
+    };
+    let begun = core::cell::Cell::new(false);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: in a transaction that is not aborted (tested above). The statement's own error contexts
+        // are unhooked, since they belong to nothing that happens here.
+        unsafe {
+            pg_sys::InterruptHoldoffCount += 1;
+            pg_sys::error_context_stack = core::ptr::null_mut();
+            pg_sys::BeginInternalSubTransaction(core::ptr::null());
+            begun.set(true);
+            pg_sys::MemoryContextSwitchTo(context);
+            let result = work();
+            pg_sys::ReleaseCurrentSubTransaction();
+            begun.set(false);
+            result
+        }
+    }));
+    // SAFETY: an unwound error left at most the subtransaction begun above; statics as saved.
+    unsafe {
+        if begun.get() {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        pg_sys::CurrentMemoryContext = context;
+        pg_sys::CurrentResourceOwner = owner;
+        pg_sys::InterruptHoldoffCount = holdoff;
+        pg_sys::error_context_stack = contexts;
+    }
+    if result.is_err() {
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+    }
+    result.ok()
+}

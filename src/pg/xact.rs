@@ -1,0 +1,63 @@
+//! Ends of transactions and subtransactions.
+
+use super::hot;
+use core::ffi::c_void;
+use pgrx::pg_sys;
+
+/// Who is told when a transaction or a subtransaction ended. Called where errors are not allowed: no
+/// method may raise or panic.
+pub trait XactObserver: 'static {
+    fn transaction_ended(committed: bool);
+    /// `aborted` is the id of the subtransaction; those that began in it have higher ids.
+    fn subtransaction_aborted(aborted: u32);
+    /// The session is over; the last moment at which shared memory may be written.
+    fn session_ends();
+}
+
+/// Registers the callbacks. They belong to the backend's memory, so `_PG_init` in the postmaster is
+/// enough: backends inherit them.
+pub fn install<O: XactObserver>() {
+    // SAFETY: the callbacks live as long as the library; no argument is needed.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(at_xact::<O>), core::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(at_subxact::<O>), core::ptr::null_mut());
+    }
+}
+
+/// Asks for `session_ends` of this backend; to be called once per backend.
+pub fn watch_session<O: XactObserver>() {
+    // SAFETY: the callback lives as long as the library.
+    unsafe { pg_sys::before_shmem_exit(Some(at_exit::<O>), pg_sys::Datum::from(0)) };
+}
+
+unsafe extern "C-unwind" fn at_xact<O: XactObserver>(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut c_void,
+) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            O::transaction_ended(true);
+        }
+        pg_sys::XactEvent::XACT_EVENT_ABORT => {
+            hot::after_transaction_abort();
+            O::transaction_ended(false);
+        }
+        _ => {}
+    }
+}
+
+unsafe extern "C-unwind" fn at_subxact<O: XactObserver>(
+    event: pg_sys::SubXactEvent::Type,
+    subxact: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        hot::after_subtransaction_abort(subxact);
+        O::subtransaction_aborted(subxact);
+    }
+}
+
+unsafe extern "C-unwind" fn at_exit<O: XactObserver>(_code: i32, _argument: pg_sys::Datum) {
+    O::session_ends();
+}

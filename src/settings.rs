@@ -1,0 +1,258 @@
+//! Every setting of pg_steward: name, meaning, range, unit, default, and who may change it.
+//!
+//! A setting is one line of `define`; README's table is checked against pg_settings by a test.
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::PostgresGucEnum;
+use std::ffi::{CStr, CString};
+
+/// Which statements are tracked.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum Track {
+    #[name = c"none"]
+    None,
+    #[name = c"top"]
+    Top,
+    #[name = c"all"]
+    All,
+}
+
+pub static CAPTURE_ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static TRACK: GucSetting<Track> = GucSetting::<Track>::new(Track::Top);
+pub static TRACK_UTILITY: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static TRACK_PLANNING: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static TRACK_BUFFERS: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static SLOW_THRESHOLD_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+pub static SAMPLE_RATE: GucSetting<f64> = GucSetting::<f64>::new(0.0);
+pub static SLOW_LIMIT_PER_MINUTE: GucSetting<i32> = GucSetting::<i32>::new(60);
+pub static CAPTURE_PLANS: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static CAPTURE_PARAMETERS: GucSetting<bool> = GucSetting::<bool>::new(false);
+pub static MAX_PARAMETER_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(256);
+pub static MAX_PLAN_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(64);
+pub static REPEAT_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(10);
+pub static REQUEST_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+pub static TRACEPARENT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+pub static OVERHEAD_LIMIT_PCT: GucSetting<f64> = GucSetting::<f64>::new(3.0);
+pub static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+pub static MAX_STATEMENTS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+pub static TEXT_MEMORY_KB: GucSetting<i32> = GucSetting::<i32>::new(4_096);
+pub static MAX_QUERY_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(4_096);
+pub static RING_MEMORY_KB: GucSetting<i32> = GucSetting::<i32>::new(4_096);
+pub static DRAIN_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+pub static RETENTION_MIN: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+pub static RETENTION_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(1_024);
+
+const PLAIN: GucFlags = GucFlags::empty();
+const KB: GucFlags = GucFlags::UNIT_KB;
+const MS: GucFlags = GucFlags::UNIT_MS;
+const BYTE: GucFlags = GucFlags::UNIT_BYTE;
+
+/// Defines the settings and reserves their prefix, so that a misspelt one is refused.
+pub fn define() {
+    who_and_what();
+    slow_executions();
+    correlation();
+    memory();
+    worker();
+    // Postgres calls the prefix a class name.
+    crate::pg::guc::reserve_prefix(c"pg_steward");
+}
+
+fn who_and_what() {
+    use GucContext::Suset;
+    switch(c"pg_steward.capture_enabled", c"Switches statement capture on.", &CAPTURE_ENABLED);
+    GucRegistry::define_enum_guc(
+        c"pg_steward.track",
+        c"Selects the statements that are captured.",
+        c"top: those that a client sends; all: also those that functions run; none.",
+        &TRACK,
+        Suset,
+        PLAIN,
+    );
+    switch(c"pg_steward.track_utility", c"Captures utility statements too.", &TRACK_UTILITY);
+    switch(c"pg_steward.track_planning", c"Measures the duration of planning.", &TRACK_PLANNING);
+    switch(c"pg_steward.track_buffers", c"Counts buffers, I/O and WAL per statement.", &TRACK_BUFFERS);
+}
+
+fn slow_executions() {
+    use GucContext::{Sighup, Suset};
+    int(
+        c"pg_steward.slow_threshold",
+        c"Executions that take at least this long are recorded one by one.",
+        c"0 records every execution, -1 none.",
+        (&SLOW_THRESHOLD_MS, -1, i32::MAX),
+        Suset,
+        MS,
+    );
+    real(
+        c"pg_steward.sample_rate",
+        c"Share of the executions below slow_threshold that are recorded too.",
+        (&SAMPLE_RATE, 0.0, 1.0),
+        Suset,
+    );
+    int(
+        c"pg_steward.slow_limit_per_minute",
+        c"Executions of one statement that are recorded per minute at most.",
+        c"What exceeds it is counted in statements_info.events_suppressed. 0 means no limit.",
+        (&SLOW_LIMIT_PER_MINUTE, 0, 1_000_000),
+        Sighup,
+        PLAIN,
+    );
+    switch(c"pg_steward.capture_plans", c"Records the plan of slow executions.", &CAPTURE_PLANS);
+    switch(
+        c"pg_steward.capture_parameters",
+        c"Records the values of bind parameters of slow executions.",
+        &CAPTURE_PARAMETERS,
+    );
+    int(
+        c"pg_steward.max_parameter_length",
+        c"Bytes that are recorded of one parameter's value.",
+        c"Longer values are cut.",
+        (&MAX_PARAMETER_LENGTH, 1, 65_536),
+        Suset,
+        BYTE,
+    );
+    int(
+        c"pg_steward.max_plan_length",
+        c"Largest plan that is recorded.",
+        c"A longer one is left out, since half a plan cannot be read.",
+        (&MAX_PLAN_LENGTH, 1, 1_024),
+        Suset,
+        KB,
+    );
+}
+
+fn correlation() {
+    use GucContext::{Suset, Userset};
+    int(
+        c"pg_steward.repeat_threshold",
+        c"Executions of one statement within one transaction that count as a repeated query.",
+        c"0 switches the detection off.",
+        (&REPEAT_THRESHOLD, 0, 1_000_000),
+        Suset,
+        PLAIN,
+    );
+    text(
+        c"pg_steward.request_id",
+        c"Request that the session works for; recorded with slow executions.",
+        &REQUEST_ID,
+        Userset,
+    );
+    text(
+        c"pg_steward.traceparent",
+        c"W3C trace context that the session works for; recorded with slow executions.",
+        &TRACEPARENT,
+        Userset,
+    );
+    real(
+        c"pg_steward.overhead_limit",
+        c"Percentage of statements' time that capture may take before it switches parts of itself off.",
+        (&OVERHEAD_LIMIT_PCT, 0.0, 100.0),
+        GucContext::Sighup,
+    );
+    int(
+        c"pg_steward.flush_interval",
+        c"Least time between two visits of a backend to the shared statistics.",
+        c"0 means after every transaction.",
+        (&FLUSH_INTERVAL_MS, 0, 60_000),
+        Suset,
+        MS,
+    );
+}
+
+fn memory() {
+    use GucContext::Postmaster;
+    int(
+        c"pg_steward.max_statements",
+        c"Statements that statistics are kept of.",
+        c"About 2 kB of shared memory each.",
+        (&MAX_STATEMENTS, 100, 1_000_000),
+        Postmaster,
+        PLAIN,
+    );
+    int(
+        c"pg_steward.text_memory",
+        c"Shared memory for the texts of statements.",
+        c"Texts that do not fit are cut.",
+        (&TEXT_MEMORY_KB, 64, 1_048_576),
+        Postmaster,
+        KB,
+    );
+    int(
+        c"pg_steward.max_query_length",
+        c"Bytes that are kept of a statement's text.",
+        c"Longer texts are cut.",
+        (&MAX_QUERY_LENGTH, 100, 65_536),
+        Postmaster,
+        BYTE,
+    );
+    int(
+        c"pg_steward.ring_memory",
+        c"Shared memory for recorded executions on their way to the table.",
+        c"When it is full, the oldest are overwritten and counted in statements_info.events_lost.",
+        (&RING_MEMORY_KB, 64, 1_048_576),
+        Postmaster,
+        KB,
+    );
+}
+
+fn worker() {
+    use GucContext::Sighup;
+    int(
+        c"pg_steward.drain_interval",
+        c"Time between two visits of the background worker to the ring.",
+        c"The worker is also woken when the ring fills up.",
+        (&DRAIN_INTERVAL_MS, 10, 60_000),
+        Sighup,
+        MS,
+    );
+    int(
+        c"pg_steward.retention",
+        c"Age at which recorded executions are dropped, by whole days.",
+        c"The present day is always kept.",
+        (&RETENTION_MIN, 24 * 60, 10 * 365 * 24 * 60),
+        Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    int(
+        c"pg_steward.retention_size",
+        c"Size at which the oldest days of recorded executions are dropped.",
+        c"Per database.",
+        (&RETENTION_SIZE_MB, 1, i32::MAX),
+        Sighup,
+        GucFlags::UNIT_MB,
+    );
+}
+
+fn switch(name: &'static CStr, what: &'static CStr, setting: &'static GucSetting<bool>) {
+    GucRegistry::define_bool_guc(name, what, c"", setting, GucContext::Suset, PLAIN);
+}
+
+fn int(
+    name: &'static CStr,
+    what: &'static CStr,
+    more: &'static CStr,
+    (setting, min, max): (&'static GucSetting<i32>, i32, i32),
+    context: GucContext,
+    flags: GucFlags,
+) {
+    GucRegistry::define_int_guc(name, what, more, setting, min, max, context, flags);
+}
+
+fn real(
+    name: &'static CStr,
+    what: &'static CStr,
+    (setting, min, max): (&'static GucSetting<f64>, f64, f64),
+    context: GucContext,
+) {
+    GucRegistry::define_float_guc(name, what, c"", setting, min, max, context, PLAIN);
+}
+
+fn text(
+    name: &'static CStr,
+    what: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    context: GucContext,
+) {
+    GucRegistry::define_string_guc(name, what, c"", setting, context, PLAIN);
+}
