@@ -145,9 +145,12 @@ fn records_that_fit_exactly_overwrite_nothing() {
 
 #[test]
 fn an_empty_payload_is_a_record() {
-    let mut checked = Checked::new(100);
-    checked.push(9, 8, &[]);
-    checked.check();
+    for capacity in [RECORD_HEADER, 100] {
+        let mut checked = Checked::new(capacity);
+        checked.push(9, 8, &[]);
+        checked.check();
+        assert_eq!(checked.held.len(), 1);
+    }
 }
 
 #[test]

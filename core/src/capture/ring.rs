@@ -80,10 +80,10 @@ pub fn push(
     payload: &[u8],
     on_overwrite: &mut dyn FnMut(&Record),
 ) -> Result<u64, TooLarge> {
-    let limit_bytes = largest_payload(header, bytes);
-    let too_large = TooLarge { length_bytes: payload.len(), limit_bytes };
+    let limit = largest_payload(header, bytes);
+    let too_large = TooLarge { length_bytes: payload.len(), limit_bytes: limit.unwrap_or(0) };
     let length = u32::try_from(payload.len()).map_err(|_| too_large)?;
-    if limit_bytes == 0 || u64::from(length) > limit_bytes {
+    if limit.is_none_or(|limit_bytes| u64::from(length) > limit_bytes) {
         return Err(too_large);
     }
     let record = Record { seq: header.next_seq, kind, database, length, position: header.head };
@@ -111,13 +111,10 @@ pub fn read_from(header: &RingHeader, bytes: &[u8], position: u64, out: &mut Vec
     Some((record, record.end()))
 }
 
-/// The largest payload accepted; 0 when the ring cannot hold anything.
-fn largest_payload(header: &RingHeader, bytes: &[u8]) -> u64 {
-    if !is_sound(header, bytes) {
-        return 0;
-    }
-    let share = header.capacity / LARGEST_SHARE;
-    share.min(header.capacity.saturating_sub(RECORD_HEADER as u64))
+/// The largest payload accepted; `None` when the ring cannot hold any record.
+fn largest_payload(header: &RingHeader, bytes: &[u8]) -> Option<u64> {
+    let room = header.capacity.checked_sub(RECORD_HEADER as u64)?;
+    is_sound(header, bytes).then(|| room.min(header.capacity / LARGEST_SHARE))
 }
 
 fn is_sound(header: &RingHeader, bytes: &[u8]) -> bool {
