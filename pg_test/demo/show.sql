@@ -1,10 +1,8 @@
 -- What pg_steward captured of the demo's workload. Run it again at any time in the demo's database.
-\set QUIET 1
 \timing off
 \pset pager off
 \pset footer off
 \pset null ''
-\pset border 1
 \pset linestyle unicode
 -- One line of a statement's text.
 \set short 'left(regexp_replace(query, ''\\s+'', '' '', ''g''), 58)'
@@ -23,7 +21,7 @@ SELECT :short AS statement,
        errors + cancelled + timeouts + terminated AS failed
 FROM steward.statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND userid::regrole::text <> 'postgres'
+  AND userid <> 'postgres'::regrole
 ORDER BY total_exec_time DESC
 LIMIT 12;
 
@@ -35,47 +33,53 @@ SELECT to_char(captured_at, 'HH24:MI:SS') AS at,
        application_name AS application,
        rows,
        shared_blks_hit + shared_blks_read AS blocks,
+       temp_blks_written AS temp,
        coalesce(request_id, 'trace …' || right(trace_id, 8)) AS request,
-       parameters,
+       left(parameters, 20) AS parameters,
        :short AS statement
 FROM steward.slow_queries
-WHERE outcome = 'ok'
+WHERE reason IN ('slow', 'armed') AND outcome = 'ok' AND username <> 'postgres'
 ORDER BY duration_ms DESC
 LIMIT 8;
 
 \echo
-\echo '   The plan of the slowest of them (steward.plans)'
+\echo '   The plan of the slowest statement (steward.plans; actual rows since it was armed with steward.arm_explain)'
 \echo
 WITH RECURSIVE chosen AS (
-    SELECT p.plan, s.duration_ms
+    SELECT p.plan
     FROM steward.slow_queries s JOIN steward.plans p USING (queryid, planid)
-    WHERE s.outcome = 'ok'
-    ORDER BY s.duration_ms DESC
+    WHERE s.outcome = 'ok' AND s.username <> 'postgres'
+    ORDER BY p.actual DESC, s.duration_ms DESC
     LIMIT 1
 ), node (place, depth, n) AS (
-    SELECT ARRAY[]::bigint[], 0, coalesce(plan #> '{0,Plan}', plan -> 'Plan', plan) FROM chosen
+    SELECT ARRAY[]::bigint[], 0, plan -> 'Plan' FROM chosen
     UNION ALL
     SELECT place || child.at, depth + 1, child.n
     FROM node, jsonb_array_elements(node.n -> 'Plans') WITH ORDINALITY AS child (n, at)
 )
-SELECT repeat('   ', depth) || (n ->> 'Node Type')
+SELECT repeat('  ', depth)
+       || CASE WHEN n ->> 'Partial Mode' <> 'Simple' THEN (n ->> 'Partial Mode') || ' ' ELSE '' END
+       || CASE WHEN (n ->> 'Parallel Aware')::boolean THEN 'Parallel ' ELSE '' END
+       || (n ->> 'Node Type')
        || coalesce(' using ' || (n ->> 'Index Name'), '')
        || coalesce(' on ' || (n ->> 'Relation Name'), '') AS plan,
-       n ->> 'Plan Rows' AS rows,
-       n ->> 'Total Cost' AS cost,
-       left(coalesce(n ->> 'Index Cond', n ->> 'Hash Cond', n ->> 'Merge Cond', n ->> 'Filter', n ->> 'Group Key',
-                     n ->> 'Sort Key', ''), 60) AS condition
+       n ->> 'Plan Rows' AS estimated,
+       n ->> 'Actual Rows' AS actual,
+       n ->> 'Actual Loops' AS loops,
+       n ->> 'Actual Total Time' AS ms,
+       left(coalesce(n ->> 'Index Cond', n ->> 'Hash Cond', n ->> 'Merge Cond', n ->> 'Filter', n #>> '{Group Key,0}',
+                     n #>> '{Sort Key,0}'), 60) AS condition
 FROM node
 ORDER BY place;
 
 \echo
-\echo '3. What failed, and how? (steward.slow_queries, each kind of failure told apart)'
+\echo '3. What failed, and how? (steward.slow_queries: each kind of failure told apart)'
 \echo
 SELECT outcome, sqlstate, count(*) AS times, round(max(duration_ms)::numeric, 1) AS max_ms,
-       application_name AS application, min(left(message, 50)) AS message, :short AS statement
+       application_name AS application, min(left(message, 48)) AS message, min(:short) AS statement
 FROM steward.slow_queries
 WHERE outcome <> 'ok'
-GROUP BY outcome, sqlstate, application_name, query
+GROUP BY outcome, sqlstate, application_name, queryid
 ORDER BY outcome, times DESC;
 
 \echo
@@ -90,23 +94,26 @@ LIMIT 8;
 \echo
 \echo '5. Which queries changed their plan, and what did it do? (steward.plan_changes; times in ms)'
 \echo
+-- Of each plan, how it reads its tables, in the order of the plan.
+WITH scans AS (
+    SELECT p.queryid, p.planid,
+           string_agg(concat_ws(' ', node ->> 'Node Type', coalesce(node ->> 'Index Name', node ->> 'Relation Name')),
+                      ', ' ORDER BY at) AS scans
+    FROM steward.plans p
+    CROSS JOIN LATERAL jsonb_path_query(p.plan, 'strict $.**') WITH ORDINALITY AS found (node, at)
+    WHERE jsonb_typeof(node) = 'object' AND (node ? 'Relation Name' OR node ? 'Index Name')
+    GROUP BY p.queryid, p.planid
+)
 SELECT to_char(c.changed_at, 'HH24:MI:SS') AS at,
-       before.nodes AS before,
-       after.nodes AS after,
+       (SELECT scans FROM scans s WHERE (s.queryid, s.planid) = (c.queryid, c.old_planid)) AS before,
+       (SELECT scans FROM scans s WHERE (s.queryid, s.planid) = (c.queryid, c.new_planid)) AS after,
        round(c.p50_before_ms::numeric, 2) AS p50_before,
        round(c.p50_after_ms::numeric, 2) AS p50_after,
        round(c.p95_before_ms::numeric, 2) AS p95_before,
        round(c.p95_after_ms::numeric, 2) AS p95_after,
-       (SELECT :short FROM steward.statements s WHERE s.queryid = c.queryid LIMIT 1) AS statement
+       (SELECT left(regexp_replace(query, '\s+', ' ', 'g'), 40)
+        FROM steward.statements s WHERE s.queryid = c.queryid LIMIT 1) AS statement
 FROM steward.plan_changes c
-CROSS JOIN LATERAL (
-    SELECT string_agg(node #>> '{}', ' < ') FROM steward.plans p, jsonb_path_query(p.plan, 'strict $.**."Node Type"') AS node
-    WHERE p.queryid = c.queryid AND p.planid = c.old_planid
-) AS before (nodes)
-CROSS JOIN LATERAL (
-    SELECT string_agg(node #>> '{}', ' < ') FROM steward.plans p, jsonb_path_query(p.plan, 'strict $.**."Node Type"') AS node
-    WHERE p.queryid = c.queryid AND p.planid = c.new_planid
-) AS after (nodes)
 ORDER BY c.changed_at
 LIMIT 8;
 

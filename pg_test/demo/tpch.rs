@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, ensure};
-use postgres::{Client, NoTls, Transaction};
+use postgres::{Config, NoTls, Transaction};
 use std::fmt::Display;
 use std::io::Write;
 use std::time::Instant;
@@ -24,7 +24,8 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let dsn = args.next().context("usage: tpch-load CONNECTION-STRING [SCALE]")?;
     let scale = args.next().map_or(Ok(DEFAULT_SCALE), |text| parse_scale(&text))?;
-    let mut client = Client::connect(&dsn, NoTls).context("cannot connect")?;
+    let mut config: Config = dsn.parse().context("bad connection string")?;
+    let mut client = config.application_name("tpch-load").connect(NoTls).context("cannot connect")?;
     let begun = Instant::now();
     // One transaction, so that COPY may write rows as frozen: nobody else can see these tables yet.
     let mut transaction = client.transaction()?;

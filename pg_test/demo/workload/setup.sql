@@ -8,9 +8,9 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO shop, portal, analyst, batch;
 GRANT INSERT, UPDATE ON orders, lineitem, partsupp, nation TO shop;
 GRANT UPDATE ON part TO shop, batch;
 
--- The portal is under observation: one execution in ten is kept, and whatever takes longer than 5 ms.
+-- The portal is under observation: one execution in fifty is kept, and whatever takes longer than 5 ms.
 -- Only a superuser may say so, and it holds from a role's next session on.
-ALTER ROLE portal SET pg_steward.sample_rate = 0.1;
+ALTER ROLE portal SET pg_steward.sample_rate = 0.02;
 ALTER ROLE portal SET pg_steward.slow_threshold = '5ms';
 
 CREATE TABLE order_log (
