@@ -30,7 +30,7 @@ pub extern "C-unwind" fn _PG_init() {
     if !pg::session::is_preloading() {
         return;
     }
-    settings::define();
+    settings::define::<Capture>();
     pg::shmem::install::<Capture>();
     pg::parse::install::<Capture>();
     pg::hot::install::<Capture>();

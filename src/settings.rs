@@ -3,6 +3,7 @@
 //! A setting is one line of `define`; README's table is checked against pg_settings by a test.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use crate::pg::guc::{Watcher, define_watched_text};
 use pgrx::PostgresGucEnum;
 use std::ffi::{CStr, CString};
 
@@ -48,10 +49,10 @@ const MS: GucFlags = GucFlags::UNIT_MS;
 const BYTE: GucFlags = GucFlags::UNIT_BYTE;
 
 /// Defines the settings and reserves their prefix, so that a misspelt one is refused.
-pub fn define() {
+pub fn define<RequestWatcher: Watcher>() {
     who_and_what();
     slow_executions();
-    correlation();
+    correlation::<RequestWatcher>();
     memory();
     worker();
     // Postgres calls the prefix a class name.
@@ -122,8 +123,8 @@ fn slow_executions() {
     );
 }
 
-fn correlation() {
-    use GucContext::{Suset, Userset};
+fn correlation<RequestWatcher: Watcher>() {
+    use GucContext::Suset;
     int(
         c"pg_steward.repeat_threshold",
         c"Executions of one statement within one transaction that count as a repeated query.",
@@ -132,17 +133,18 @@ fn correlation() {
         Suset,
         PLAIN,
     );
-    text(
+    define_watched_text::<RequestWatcher>(
         c"pg_steward.request_id",
         c"Request that the session works for; recorded with slow executions.",
         &REQUEST_ID,
-        Userset,
     );
-    text(
+    GucRegistry::define_string_guc(
         c"pg_steward.traceparent",
         c"W3C trace context that the session works for; recorded with slow executions.",
+        c"",
         &TRACEPARENT,
-        Userset,
+        GucContext::Userset,
+        PLAIN,
     );
     real(
         c"pg_steward.overhead_limit",
@@ -246,13 +248,4 @@ fn real(
     context: GucContext,
 ) {
     GucRegistry::define_float_guc(name, what, c"", setting, min, max, context, PLAIN);
-}
-
-fn text(
-    name: &'static CStr,
-    what: &'static CStr,
-    setting: &'static GucSetting<Option<CString>>,
-    context: GucContext,
-) {
-    GucRegistry::define_string_guc(name, what, c"", setting, context, PLAIN);
 }

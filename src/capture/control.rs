@@ -76,13 +76,6 @@ pub fn add(counter: Counter, value: u64) {
     }
 }
 
-/// Adds `change`, which may be negative in two's complement.
-pub fn adjust(counter: Counter, change: i64) {
-    if let Some(cell) = cell(counter) {
-        cell.fetch_add(change as u64, Relaxed);
-    }
-}
-
 #[inline(always)]
 pub fn level() -> u8 {
     get(Counter::Level) as u8

@@ -140,20 +140,22 @@ pub fn reported(failure: &Failure<'_>) {
 }
 
 fn execution(slot: &open::Slot, outcome: Outcome, error: &Error<'_>) {
-    slot.fail();
+    if slot.stop() && slot.is_measured() {
+        slot.keep_usage();
+    }
     let Some(query) = slot.query() else { return };
     let raw = query.text();
     let entry =
         pending::claim(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get(), raw, false);
     entry.failed(&outcome.counted(slot.elapsed_ns.get()));
-    if slot.has_usage() {
-        entry.used(&slot.usage);
+    if let Some(words) = slot.usage() {
+        entry.used(words);
     }
     let basics = basics(entry.key(), outcome, query.command(), slot.elapsed_ns.get(), raw, false);
     if let Some(mut event) = Execution::new(&basics) {
         event = event.with_plan(query.plan_id(), slot.plan_ns.get());
-        if slot.has_usage() {
-            event = event.with_usage(&slot.usage);
+        if let Some(words) = slot.usage() {
+            event = event.with_usage(words);
         }
         send(event, error);
     }

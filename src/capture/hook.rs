@@ -3,7 +3,7 @@
 //! The methods of `Observer` run in plain frames that a longjmp may cross: they own nothing, allocate
 //! nothing and cannot panic; whatever does more is a function of its own, not inlined, and shielded.
 
-use super::open::{self, Wanted};
+use super::open;
 use super::slow::{self, Basics, Reason};
 use super::{Capture, armed, control, control::Counter, failures, pending, repeats, texts};
 use crate::pg::backend::BackendStatic;
@@ -46,27 +46,28 @@ static COST_COUNT: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
 static RANDOM: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 static SESSION_WATCHED_BY: BackendStatic<Cell<i32>> = BackendStatic::new(Cell::new(0));
 
-/// Runs a piece of the hot path, with its cost measured in one execution out of many.
-#[inline(always)]
-fn costed(work: impl FnOnce()) {
-    if COST_COUNT.get() != 0 {
-        return work();
-    }
+/// Counts an execution and measures what that costs: about half of what capture does on the way of one, so
+/// it stands for twice itself, for all the executions that are not measured.
+#[inline(never)]
+fn count_costed(slot: &'static open::Slot, query: Query) -> Option<&'static pending::Entry> {
     let begun_ns = clock::monotonic_ns();
-    work();
+    let counted = count(slot, query);
     let own_ns = clock::monotonic_ns().wrapping_sub(begun_ns);
-    control::add(Counter::OwnNs, own_ns * u64::from(OWN_COST_SAMPLE));
+    control::add(Counter::OwnNs, own_ns * 2 * u64::from(OWN_COST_SAMPLE));
+    counted
 }
 
 impl Observer for Capture {
+    type Seen = &'static open::Slot;
+
     #[inline(always)]
-    fn start(query: Query, eflags: c_int) -> bool {
+    fn start(query: Query, eflags: c_int) -> Option<Self::Seen> {
         let nesting = hot::nesting();
         let query_id = query.query_id();
         if query_id == 0 || eflags & EXPLAIN_ONLY != 0 || !is_tracking(nesting) {
-            return false;
+            return None;
         }
-        let Some(slot) = open::push(query, raw::current_subxact()) else { return false };
+        let slot = open::push(query, raw::current_subxact())?;
         slot.query_id.set(query_id);
         slot.user_id.set(session::user_id());
         slot.toplevel.set(nesting == 0);
@@ -76,68 +77,54 @@ impl Observer for Capture {
             PLANNED.set((0, 0));
         }
         if armed::any() && armed::take(query_id) {
-            slot.wanted.set(Wanted::Armed);
+            slot.arm();
             query.instrument();
         }
-        slot.starting();
-        true
+        Some(slot)
     }
 
     #[inline(always)]
-    fn started(query: Query) {
-        if let Some(slot) = open::find(query) {
-            slot.started();
+    fn started(slot: Self::Seen) {
+        slot.started();
+    }
+
+    #[inline(always)]
+    fn run(query: Query) -> Option<Self::Seen> {
+        let slot = open::find(query)?;
+        slot.begin(reads_buffers());
+        Some(slot)
+    }
+
+    #[inline(always)]
+    fn ran(query: Query, slot: Self::Seen, whole: bool) {
+        if query.is_suspendable() {
+            stop(query, slot, whole);
         }
     }
 
     #[inline(always)]
-    fn run(query: Query) {
-        costed(|| {
-            if let Some(slot) = open::find(query) {
-                slot.begin(reads_buffers());
-            }
-        });
+    fn finish(query: Query) -> Option<Self::Seen> {
+        let slot = open::find(query)?;
+        slot.begin(reads_buffers());
+        Some(slot)
     }
 
     #[inline(always)]
-    fn ran(query: Query) {
-        if query.is_suspendable()
-            && let Some(slot) = open::find(query)
-        {
-            slot.stop();
-        }
-    }
-
-    #[inline(always)]
-    fn finish(query: Query) {
-        if !query.is_suspendable()
-            && let Some(slot) = open::find(query)
-        {
-            slot.begin(reads_buffers());
-        }
-    }
-
-    #[inline(always)]
-    fn finished(query: Query) {
-        if !query.is_suspendable()
-            && let Some(slot) = open::find(query)
-        {
-            slot.stop();
-        }
+    fn finished(query: Query, slot: Self::Seen) {
+        stop(query, slot, true);
     }
 
     #[inline(always)]
     fn end(query: Query) {
         let Some(slot) = open::find(query) else { return };
-        let mut counted = None;
-        costed(|| counted = count(slot, query));
-        let executions = COST_COUNT.get().wrapping_add(1);
-        COST_COUNT.set(executions % OWN_COST_SAMPLE);
+        let executions = COST_COUNT.get().wrapping_add(1) % OWN_COST_SAMPLE;
+        COST_COUNT.set(executions);
+        let counted = if executions == 0 { count_costed(slot, query) } else { count(slot, query) };
         if let Some(entry) = counted {
             if entry.wants_plan_check() {
                 look_at_plan(query, entry);
             }
-            if let Some(reason) = reason(slot.wanted.get(), slot.elapsed_ns.get()) {
+            if let Some(reason) = reason(slot.is_armed(), slot.elapsed_ns.get()) {
                 slow::record(slot, query, entry.key(), reason);
             }
         }
@@ -195,10 +182,45 @@ fn first_planned(query_id: u64, elapsed_ns: u64) {
     });
 }
 
+/// Stops the clock of an execution, and counts what it used. What it ran may have closed others, and so moved
+/// its slot. `whole`: the executor was not asked for a part of the rows.
+#[inline(always)]
+fn stop(query: Query, slot: &'static open::Slot, whole: bool) {
+    let slot = match slot.is_of(query) {
+        true => slot,
+        false => match open::find(query) {
+            Some(slot) => slot,
+            None => return,
+        },
+    };
+    if !slot.stop() || !slot.is_measured() {
+        return;
+    }
+    let elapsed_ns = slot.elapsed_ns.get();
+    match pending::find(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get()) {
+        // The usual case: straight to the counts, with no second copy.
+        Some(entry) if whole && slot.usage().is_none() && !may_record(slot, elapsed_ns) => {
+            entry.used_since(slot.usage_begin());
+        }
+        _ => slot.keep_usage(),
+    }
+}
+
+/// Might the execution be recorded by itself? Then it needs its own figures.
+#[inline(always)]
+fn may_record(slot: &open::Slot, elapsed_ns: u64) -> bool {
+    slot.is_armed() || is_slow(elapsed_ns) || guc::float(&settings::SAMPLE_RATE) > 0.0
+}
+
+#[inline(always)]
+fn is_slow(elapsed_ns: u64) -> bool {
+    let threshold_ms = guc::int(&settings::SLOW_THRESHOLD_MS);
+    threshold_ms >= 0 && elapsed_ns >= threshold_ms as u64 * 1_000_000
+}
+
 /// Counts an execution that has come to its end.
 #[inline(always)]
 fn count(slot: &'static open::Slot, query: Query) -> Option<&'static pending::Entry> {
-    slot.stop();
     let (query_id, user_id, toplevel) =
         (slot.query_id.get(), slot.user_id.get(), slot.toplevel.get());
     let entry = match pending::find(query_id, user_id, toplevel) {
@@ -207,13 +229,13 @@ fn count(slot: &'static open::Slot, query: Query) -> Option<&'static pending::En
     };
     let elapsed_ns = slot.elapsed_ns.get();
     entry.executed(elapsed_ns, query.rows());
-    if slot.has_usage() {
-        entry.used(&slot.usage);
+    if let Some(words) = slot.usage() {
+        entry.used(words);
     }
     if let Some(jit) = query.jit() {
         entry.compiled(jit);
     }
-    if toplevel && entry.repeat.executed(elapsed_ns) {
+    if toplevel && repeats::executed(entry, elapsed_ns) {
         repeats::begin(&entry.repeat, query_id, user_id);
     }
     Some(entry)
@@ -242,12 +264,11 @@ fn look_at_plan(query: Query, entry: &'static pending::Entry) {
 
 /// Is this execution to be recorded, and why?
 #[inline(always)]
-fn reason(wanted: Wanted, elapsed_ns: u64) -> Option<Reason> {
-    let threshold_ms = guc::int(&settings::SLOW_THRESHOLD_MS);
-    if threshold_ms >= 0 && elapsed_ns >= threshold_ms as u64 * 1_000_000 {
+fn reason(armed: bool, elapsed_ns: u64) -> Option<Reason> {
+    if is_slow(elapsed_ns) {
         return Some(Reason::Slow);
     }
-    if wanted == Wanted::Armed {
+    if armed {
         return Some(Reason::Armed);
     }
     let rate = guc::float(&settings::SAMPLE_RATE);
@@ -347,7 +368,7 @@ fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
     if let Some(words) = &words {
         entry.used(words);
     }
-    if let Some(reason) = reason(Wanted::No, elapsed_ns) {
+    if let Some(reason) = reason(false, elapsed_ns) {
         let basics = Basics {
             key: entry.key(),
             reason,
@@ -374,6 +395,13 @@ impl ParseObserver for Capture {
     }
 }
 
+/// `pg_steward.request_id` changes.
+impl guc::Watcher for Capture {
+    fn changes() {
+        repeats::request_changes();
+    }
+}
+
 impl ErrorObserver for Capture {
     fn failed(failure: &Failure<'_>) {
         if guc::bool(&settings::CAPTURE_ENABLED) && control::is_ready() {
@@ -384,15 +412,20 @@ impl ErrorObserver for Capture {
 
 impl XactObserver for Capture {
     #[inline(always)]
-    fn transaction_ended(committed: bool) {
-        if !committed {
-            open::abandon_since(0);
+    fn committed() {
+        if repeats::transaction_ended() {
+            repeats::report();
         }
-        failures::clear();
-        repeats::transaction_ended();
         if pending::is_due(open::recent_ns()) {
             pending::flush(false);
         }
+    }
+
+    #[inline(never)]
+    fn aborted() {
+        open::abandon_since(0);
+        failures::clear();
+        Self::committed();
     }
 
     fn subtransaction_aborted(aborted: u32) {

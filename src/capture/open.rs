@@ -15,107 +15,131 @@ const SLOTS: usize = 64;
 
 /// One open execution.
 pub struct Slot {
-    /// Address of the QueryDesc; 0 when free.
-    address: Cell<usize>,
+    /// The execution, while the slot is in use.
     query: Cell<Option<Query>>,
     pub query_id: Cell<u64>,
     pub user_id: Cell<u32>,
     pub toplevel: Cell<bool>,
-    /// Armed or sampled: an event is wanted however fast it is.
-    pub wanted: Cell<Wanted>,
-    pub plan_ns: Cell<u64>,
+    state: Cell<u8>,
     subxact: Cell<u32>,
-    running: Cell<bool>,
+    pub plan_ns: Cell<u64>,
     begun_ns: Cell<u64>,
     pub elapsed_ns: Cell<u64>,
-    measured: Cell<bool>,
     usage_begin: usage::Words,
-    pub usage: usage::Words,
+    usage: usage::Words,
 }
 
-/// Why an execution is to be recorded whatever it takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    No,
-    Sampled,
-    Armed,
-}
+/// The executor is starting: an error is this execution's, though no time counts yet.
+const STARTING: u8 = 1;
+/// The clock runs.
+const RUNNING: u8 = 2;
+/// Buffers and WAL are counted.
+const MEASURED: u8 = 4;
+/// `usage` holds what was used so far.
+const KEPT: u8 = 8;
+/// To be recorded however fast it is, with actual rows and times.
+const ARMED: u8 = 16;
 
 impl Slot {
     const fn new() -> Self {
         Self {
-            address: Cell::new(0),
             query: Cell::new(None),
             query_id: Cell::new(0),
             user_id: Cell::new(0),
             toplevel: Cell::new(false),
-            wanted: Cell::new(Wanted::No),
-            plan_ns: Cell::new(0),
+            state: Cell::new(0),
             subxact: Cell::new(0),
-            running: Cell::new(false),
+            plan_ns: Cell::new(0),
             begun_ns: Cell::new(0),
             elapsed_ns: Cell::new(0),
-            measured: Cell::new(false),
             usage_begin: usage::ZERO,
             usage: usage::ZERO,
         }
     }
 
+    #[inline(always)]
+    fn has(&self, bits: u8) -> bool {
+        self.state.get() & bits != 0
+    }
+
+    #[inline(always)]
+    pub fn is_of(&self, query: Query) -> bool {
+        self.query.get().is_some_and(|own| own.address() == query.address())
+    }
+
+    /// The executor has started.
+    #[inline(always)]
+    pub fn started(&self) {
+        self.state.set(self.state.get() & !STARTING);
+    }
+
+    #[cold]
+    pub fn arm(&self) {
+        self.state.set(self.state.get() | ARMED);
+    }
+
+    #[inline(always)]
+    pub fn is_armed(&self) -> bool {
+        self.has(ARMED)
+    }
+
     /// Starts the clock, unless it runs.
     #[inline(always)]
     pub fn begin(&self, with_usage: bool) {
-        if self.running.replace(true) {
+        if self.has(RUNNING) {
             return;
         }
-        self.measured.set(with_usage);
+        let measured = if with_usage { MEASURED } else { 0 };
+        self.state.set(self.state.get() & !MEASURED | RUNNING | measured);
         if with_usage {
             usage::read(&self.usage_begin);
         }
         self.begun_ns.set(clock::monotonic_ns());
     }
 
-    /// Stops the clock, if it runs, and gives the reading.
+    /// Stops the clock, if it runs. `false`: it did not.
     #[inline(always)]
-    pub fn stop(&self) {
-        if !self.running.replace(false) {
-            return;
+    pub fn stop(&self) -> bool {
+        if !self.has(RUNNING) {
+            return false;
         }
         let now_ns = clock::monotonic_ns();
         NOW_NS.set(now_ns);
         self.elapsed_ns.set(self.elapsed_ns.get() + now_ns.wrapping_sub(self.begun_ns.get()));
-        if self.measured.get() {
-            usage::add_since(&self.usage_begin, &self.usage);
+        self.state.set(self.state.get() & !RUNNING);
+        true
+    }
+
+    /// Is buffer and WAL use counted in this execution?
+    #[inline(always)]
+    pub fn is_measured(&self) -> bool {
+        self.has(MEASURED)
+    }
+
+    /// The counters when the clock started last.
+    #[inline(always)]
+    pub fn usage_begin(&self) -> &usage::Words {
+        &self.usage_begin
+    }
+
+    /// Keeps what was used since the clock started, with what was kept before.
+    #[inline(never)]
+    pub fn keep_usage(&self) {
+        match self.has(KEPT) {
+            false => usage::set_since(&self.usage_begin, &self.usage),
+            true => usage::add_since(&self.usage_begin, &self.usage),
         }
+        self.state.set(self.state.get() | KEPT);
     }
 
-    /// The executor starts. An error from here on is this execution's, though no time counts yet.
+    /// What was kept, if anything.
     #[inline(always)]
-    pub fn starting(&self) {
-        self.begun_ns.set(0);
-        self.running.set(true);
-    }
-
-    /// It has started.
-    #[inline(always)]
-    pub fn started(&self) {
-        self.running.set(false);
-    }
-
-    /// Stops the clock of an execution that failed, perhaps before it ran.
-    pub fn fail(&self) {
-        match self.begun_ns.get() {
-            0 => self.running.set(false),
-            _ => self.stop(),
-        }
-    }
-
-    #[inline(always)]
-    pub fn has_usage(&self) -> bool {
-        self.measured.get()
+    pub fn usage(&self) -> Option<&usage::Words> {
+        self.has(KEPT).then_some(&self.usage)
     }
 
     pub fn is_running(&self) -> bool {
-        self.running.get()
+        self.has(STARTING | RUNNING)
     }
 
     /// The execution itself; only while it is open.
@@ -141,7 +165,7 @@ pub fn set_recent_ns(now_ns: u64) {
     NOW_NS.set(now_ns);
 }
 
-/// Opens a slot for an execution.
+/// Opens a slot for an execution whose executor is about to start.
 #[inline(always)]
 pub fn push(query: Query, subxact: u32) -> Option<&'static Slot> {
     let place = OPEN.get();
@@ -150,30 +174,24 @@ pub fn push(query: Query, subxact: u32) -> Option<&'static Slot> {
         return None;
     };
     OPEN.set(place + 1);
-    slot.address.set(query.address());
     slot.query.set(Some(query));
     slot.subxact.set(subxact);
-    slot.running.set(false);
+    slot.state.set(STARTING);
     slot.elapsed_ns.set(0);
-    slot.wanted.set(Wanted::No);
     slot.plan_ns.set(0);
-    slot.measured.set(false);
     Some(slot)
 }
 
 /// The slot of an execution, usually the last one.
 #[inline(always)]
 pub fn find(query: Query) -> Option<&'static Slot> {
-    let mut place = OPEN.get();
-    while place > 0 {
-        place -= 1;
-        match ROW.get(place) {
-            Some(slot) if slot.address.get() == query.address() => return Some(slot),
-            Some(_) => {}
-            None => return None,
-        }
-    }
-    None
+    let slot = ROW.get(OPEN.get().wrapping_sub(1))?;
+    if slot.is_of(query) { Some(slot) } else { find_below(query) }
+}
+
+#[inline(never)]
+fn find_below(query: Query) -> Option<&'static Slot> {
+    ROW.iter().take(OPEN.get()).rev().find(|slot| slot.is_of(query))
 }
 
 /// Closes a slot. What is in it is gone: read it before.
@@ -181,11 +199,7 @@ pub fn find(query: Query) -> Option<&'static Slot> {
 pub fn remove(slot: &'static Slot) {
     let last = OPEN.get().wrapping_sub(1);
     match ROW.get(last) {
-        Some(top) if core::ptr::eq(top, slot) => {
-            OPEN.set(last);
-            slot.address.set(0);
-            slot.query.set(None);
-        }
+        Some(top) if core::ptr::eq(top, slot) => OPEN.set(last),
         _ => remove_below(slot),
     }
 }
@@ -198,29 +212,22 @@ fn remove_below(slot: &'static Slot) {
         for later in place..open - 1 {
             copy(&ROW[later + 1], &ROW[later]);
         }
-        ROW[open - 1].address.set(0);
-        ROW[open - 1].query.set(None);
         OPEN.set(open - 1);
     }
 }
 
 fn copy(from: &Slot, to: &Slot) {
-    to.address.set(from.address.get());
     to.query.set(from.query.get());
     to.query_id.set(from.query_id.get());
     to.user_id.set(from.user_id.get());
     to.toplevel.set(from.toplevel.get());
-    to.wanted.set(from.wanted.get());
-    to.plan_ns.set(from.plan_ns.get());
+    to.state.set(from.state.get());
     to.subxact.set(from.subxact.get());
-    to.running.set(from.running.get());
+    to.plan_ns.set(from.plan_ns.get());
     to.begun_ns.set(from.begun_ns.get());
     to.elapsed_ns.set(from.elapsed_ns.get());
-    to.measured.set(from.measured.get());
-    usage::clear(&to.usage_begin);
-    usage::add(&from.usage_begin, &to.usage_begin);
-    usage::clear(&to.usage);
-    usage::add(&from.usage, &to.usage);
+    usage::copy(&from.usage_begin, &to.usage_begin);
+    usage::copy(&from.usage, &to.usage);
 }
 
 /// The open executions, the outermost first.
@@ -234,8 +241,6 @@ pub fn abandon_since(aborted: u32) {
         if top.subxact.get() < aborted {
             break;
         }
-        top.address.set(0);
-        top.query.set(None);
         OPEN.set(OPEN.get() - 1);
     }
 }

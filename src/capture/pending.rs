@@ -109,8 +109,14 @@ impl Entry {
         self.mark();
     }
 
-    /// Adds buffers and WAL of an execution or a planning.
+    /// Adds buffers and WAL since a reading of the counters.
     #[inline(always)]
+    pub fn used_since(&self, start: &usage::Words) {
+        usage::add_since(start, &self.usage);
+    }
+
+    /// Adds buffers and WAL of an execution.
+    #[inline(never)]
     pub fn used(&self, words: &usage::Words) {
         usage::add(words, &self.usage);
     }
@@ -282,8 +288,8 @@ pub fn claim(
         .find(|entry| entry.query_id.get() == 0)
         .or_else(|| places().min_by_key(|entry| USES.get().wrapping_sub(entry.last_use.get()) ^ u32::MAX))
         .unwrap_or(&TABLE[first % ENTRIES]);
+    repeats::leave(place);
     if place.dirty.get() {
-        repeats::leave(&place.repeat, place.query_id.get(), place.user_id.get());
         place.flush(true);
     }
     place.clear();

@@ -44,18 +44,36 @@ impl Count {
     }
 
     /// Counts one execution; `true` when the statement has just become a repeated one.
-    #[inline(always)]
-    pub fn executed(&self, elapsed_ns: u64) -> bool {
+    fn executed(&self, elapsed_ns: u64) -> bool {
         if self.episode.get() != EPISODE.get() {
+            self.clear();
             self.episode.set(EPISODE.get());
-            self.executions.set(0);
-            self.elapsed_ns.set(0);
-            self.row.set(NO_ROW);
         }
         self.executions.set(self.executions.get() + 1);
         self.elapsed_ns.set(self.elapsed_ns.get() + elapsed_ns);
         self.executions.get() == guc::int(&settings::REPEAT_THRESHOLD) as u32
     }
+}
+
+/// Counts one execution; `true` when its statement has just become a repeated one.
+///
+/// Most episodes are one execution long, so the first one is only noted, and counted when a second follows.
+#[inline(always)]
+pub fn executed(entry: &'static pending::Entry, elapsed_ns: u64) -> bool {
+    let first = FIRST.get();
+    if first.is_none() {
+        FIRST.set(Some((entry, elapsed_ns)));
+        return false;
+    }
+    executed_again(entry, elapsed_ns)
+}
+
+#[inline(never)]
+fn executed_again(entry: &'static pending::Entry, elapsed_ns: u64) -> bool {
+    if let Some((first, first_ns)) = FIRST.get().filter(|_| !COUNTED.replace(true)) {
+        first.repeat.executed(first_ns);
+    }
+    entry.repeat.executed(elapsed_ns)
 }
 
 /// A statement that repeats in the present episode, or did in one that ended.
@@ -99,6 +117,12 @@ static EPISODE: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
 static TABLE: BackendStatic<[Row; ROWS]> = BackendStatic::new([const { Row::new() }; ROWS]);
 static ANY: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 
+/// The first execution of the present episode.
+static FIRST: BackendStatic<Cell<Option<(&'static pending::Entry, u64)>>> =
+    BackendStatic::new(Cell::new(None));
+/// Has it been counted?
+static COUNTED: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+
 /// Gives a statement that has just become a repeated one its row. One too many goes unreported.
 #[cold]
 pub fn begin(count: &Count, query_id: u64, user_id: u32) {
@@ -116,7 +140,11 @@ pub fn begin(count: &Count, query_id: u64, user_id: u32) {
 }
 
 /// The entry of a statement is given to another: its row keeps what was counted.
-pub fn leave(count: &Count, _query_id: u64, _user_id: u32) {
+pub fn leave(entry: &'static pending::Entry) {
+    if FIRST.get().is_some_and(|(first, _)| core::ptr::eq(first, entry)) {
+        COUNTED.set(true);
+    }
+    let count = &entry.repeat;
     if count.episode.get() == EPISODE.get()
         && let Some(row) = TABLE.get(count.row.get() as usize)
     {
@@ -127,21 +155,27 @@ pub fn leave(count: &Count, _query_id: u64, _user_id: u32) {
 /// The request id changes: what was counted so far belongs to the old one.
 pub fn request_changes() {
     close_all();
-    EPISODE.set(EPISODE.get().wrapping_add(1));
+    next_episode();
 }
 
-/// The transaction ended: with it the episode, unless a request spans several transactions.
 #[inline(always)]
-pub fn transaction_ended() {
-    if guc::text(&settings::REQUEST_ID).is_empty() {
+fn next_episode() {
+    EPISODE.set(EPISODE.get().wrapping_add(1));
+    FIRST.set(None);
+    COUNTED.set(false);
+}
+
+/// The transaction ended: with it the episode, unless a request spans several transactions. `true`: there
+/// is something to report.
+#[inline(always)]
+pub fn transaction_ended() -> bool {
+    if guc::is_empty(&settings::REQUEST_ID) {
         if ANY.get() {
             close_all();
         }
-        EPISODE.set(EPISODE.get().wrapping_add(1));
+        next_episode();
     }
-    if ANY.get() {
-        report();
-    }
+    ANY.get()
 }
 
 /// The session ends, and everything with it.
@@ -150,6 +184,7 @@ pub fn session_ends() {
     report();
 }
 
+#[inline(never)]
 fn close_all() {
     for row in TABLE.iter().filter(|row| row.used.get() && !row.closed.get()) {
         match pending::find(row.query_id.get(), row.user_id.get(), true) {
@@ -173,7 +208,7 @@ struct Repeat {
 }
 
 #[inline(never)]
-fn report() {
+pub fn report() {
     for row in TABLE.iter().filter(|row| row.used.get() && row.closed.get()) {
         row.used.set(false);
         shield::quietly(|| send(row));

@@ -178,7 +178,7 @@ impl Execution {
 fn text_of(basics: &Basics<'_>, shared: Option<Vec<u8>>) -> String {
     let bytes = match shared {
         Some(text) => text,
-        None if basics.in_error => return texts::hidden_in_error(basics.raw),
+        None if basics.in_error => return texts::hidden_in_error(basics.raw, basics.utility),
         None => texts::normalised(basics.key.queryid)
             .unwrap_or_else(|| texts::hidden(basics.raw, basics.utility)),
     };
@@ -245,8 +245,8 @@ pub fn record(slot: &open::Slot, query: Query, key: Key, reason: Reason) {
         let plan_id = query.plan_id();
         let Some(mut event) = Execution::new(&basics) else { return };
         event = event.with_rows(query.rows()).with_plan(plan_id, slot.plan_ns.get());
-        if slot.has_usage() {
-            event = event.with_usage(&slot.usage);
+        if let Some(words) = slot.usage() {
+            event = event.with_usage(words);
         }
         if settings::CAPTURE_PARAMETERS.get() {
             event.parameters = parameters(query);

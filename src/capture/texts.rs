@@ -26,6 +26,7 @@ struct Kept {
     raw: Vec<u8>,
     constants: Option<(Vec<Constant>, u32)>,
     utility: bool,
+    backslash: Backslash,
 }
 
 static TEXTS: BackendStatic<RefCell<Option<LruCache<u64, Kept>>>> =
@@ -58,13 +59,16 @@ pub fn remember_parsed(parsed: Parsed) {
         return;
     }
     let constants = (!parsed.is_utility()).then(|| parsed.constants());
-    keep(query_id, parsed.text(), constants, parsed.is_utility());
+    // A string of several statements was read as a whole, maybe before a SET of its own took effect.
+    let backslash = if parsed.is_whole_source() { backslash() } else { Backslash::Unknown };
+    keep(query_id, Kept { raw: cut(parsed.text()), constants, utility: parsed.is_utility(), backslash });
 }
 
 /// Keeps the text of a statement that runs, unless something better is there.
 pub fn remember_source(query_id: u64, raw: &[u8], utility: bool) {
     if !is_kept(query_id) {
-        keep(query_id, raw, None, utility);
+        let kept = Kept { raw: cut(raw), constants: None, utility, backslash: Backslash::Unknown };
+        keep(query_id, kept);
     }
 }
 
@@ -72,13 +76,18 @@ fn is_kept(query_id: u64) -> bool {
     TEXTS.try_borrow().is_ok_and(|texts| texts.as_ref().is_some_and(|t| t.contains(&query_id)))
 }
 
-fn keep(query_id: u64, raw: &[u8], constants: Option<(Vec<Constant>, u32)>, utility: bool) {
-    // Twice the length: normalising shortens, and the rest would be cut anyway.
-    let raw = raw[..raw.len().min(2 * guc::int(&settings::MAX_QUERY_LENGTH) as usize)].to_vec();
+/// Twice the length that is kept: normalising shortens, and the rest would be cut anyway.
+fn cut(raw: &[u8]) -> Vec<u8> {
+    raw[..raw.len().min(longest_raw())].to_vec()
+}
+
+fn longest_raw() -> usize {
+    2 * guc::int(&settings::MAX_QUERY_LENGTH) as usize
+}
+
+fn keep(query_id: u64, kept: Kept) {
     if let Ok(mut texts) = TEXTS.try_borrow_mut() {
-        texts
-            .get_or_insert_with(|| LruCache::new(KEPT))
-            .put(query_id, Kept { raw, constants, utility });
+        texts.get_or_insert_with(|| LruCache::new(KEPT)).put(query_id, kept);
     }
 }
 
@@ -88,29 +97,30 @@ pub fn normalised(query_id: u64) -> Option<Vec<u8>> {
     let kept = texts.as_mut()?.get(&query_id)?;
     Some(finish(&match &kept.constants {
         Some((constants, highest)) => {
-            normalize_at_with(&kept.raw, constants, *highest, backslash())
+            normalize_at_with(&kept.raw, constants, *highest, kept.backslash)
         }
-        None => hide_all(&kept.raw, kept.utility),
+        None => hide_all(&kept.raw, kept.utility, kept.backslash),
     }))
 }
 
 /// A text with every literal hidden, in UTF-8.
 pub fn hidden(raw: &[u8], utility: bool) -> Vec<u8> {
-    finish(&hide_all(raw, utility))
+    finish(&hide_all(&cut(raw), utility, Backslash::Unknown))
 }
 
 /// As `hidden`, while an error is being reported.
-pub fn hidden_in_error(raw: &[u8]) -> String {
+pub fn hidden_in_error(raw: &[u8], utility: bool) -> String {
+    let text = text::to_utf8_in_error(&hide_all(&cut(raw), utility, Backslash::Unknown));
     let limit = guc::int(&settings::MAX_QUERY_LENGTH) as usize;
-    let raw = &raw[..raw.len().min(2 * limit)];
-    let text = text::to_utf8_in_error(&normalize_with(raw, Placeholder::Numbered(1), backslash()));
     String::from_utf8_lossy(clip(text.as_bytes(), limit)).into_owned()
 }
 
-fn hide_all(raw: &[u8], utility: bool) -> Vec<u8> {
-    match utility {
-        true => normalize_utility_with(raw, backslash()),
-        false => normalize_with(raw, Placeholder::Numbered(1), backslash()),
+/// A text that was cut may have lost the words that say what the body of a DO or a function is written in, so
+/// nothing of it is shown.
+fn hide_all(raw: &[u8], utility: bool, backslash: Backslash) -> Vec<u8> {
+    match utility && raw.len() < longest_raw() {
+        true => normalize_utility_with(raw, backslash),
+        false => normalize_with(raw, Placeholder::Numbered(1), backslash),
     }
 }
 
@@ -120,7 +130,7 @@ fn finish(normalised: &[u8]) -> Vec<u8> {
 }
 
 /// How this session reads a backslash in an ordinary string.
-pub fn backslash() -> Backslash {
+fn backslash() -> Backslash {
     match crate::pg::session::standard_conforming_strings() {
         true => Backslash::Plain,
         false => Backslash::Escape,

@@ -165,20 +165,6 @@ pub fn resources(
     }
 }
 
-/// The number of this backend's PGPROC; below `proc_count`.
-pub fn proc_number() -> usize {
-    // SAFETY: statics of a backend that has a PGPROC.
-    unsafe {
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
-        return pg_sys::MyProcNumber.max(0) as usize;
-        #[cfg(not(any(feature = "pg17", feature = "pg18")))]
-        match pg_sys::MyProc.as_ref() {
-            Some(proc) => proc.pgprocno.max(0) as usize,
-            None => 0,
-        }
-    }
-}
-
 /// The id Postgres gives a utility statement, for when it is not on the statement any more; 0 when query
 /// ids are not computed. 15 hashes the text, 16 and later the parse tree.
 ///

@@ -2,12 +2,6 @@
 
 use pgrx::guc::{GucEnum, GucSetting};
 
-/// A setting whose value is one machine word.
-pub trait Word: Copy {}
-impl Word for bool {}
-impl Word for i32 {}
-impl Word for f64 {}
-
 /// The value without pgrx's check of the thread.
 macro_rules! hot_getter {
     ($name:ident, $type:ty) => {
@@ -30,6 +24,16 @@ pub fn ordinal<T: GucEnum>(setting: &'static GucSetting<T>) -> i32 {
     unsafe { *setting.as_ptr().cast::<i32>() }
 }
 
+/// Has a text setting no value?
+#[inline(always)]
+pub fn is_empty(setting: &'static GucSetting<Option<std::ffi::CString>>) -> bool {
+    // SAFETY: as for `text`.
+    unsafe {
+        let value: *const core::ffi::c_char = *setting.as_ptr().cast();
+        value.is_null() || *value == 0
+    }
+}
+
 /// The bytes of a text setting; empty for none.
 pub fn text(setting: &'static GucSetting<Option<std::ffi::CString>>) -> &'static [u8] {
     // SAFETY: Postgres keeps a NUL-terminated string or NULL there. The slice must not outlive the
@@ -41,6 +45,41 @@ pub fn text(setting: &'static GucSetting<Option<std::ffi::CString>>) -> &'static
             false => core::ffi::CStr::from_ptr(value).to_bytes(),
         }
     }
+}
+
+/// Who is told before a setting changes. Must not raise or panic.
+pub trait Watcher: 'static {
+    fn changes();
+}
+
+/// Defines a text setting whose changes `W` is told of.
+pub fn define_watched_text<W: Watcher>(
+    name: &'static core::ffi::CStr,
+    what: &'static core::ffi::CStr,
+    setting: &'static GucSetting<Option<std::ffi::CString>>,
+) {
+    // SAFETY: the hook is a plain function of the right type that lives for ever.
+    unsafe {
+        pgrx::pg_sys::DefineCustomStringVariable(
+            name.as_ptr(),
+            what.as_ptr(),
+            c"".as_ptr(),
+            setting.as_ptr().cast(),
+            c"".as_ptr(),
+            pgrx::pg_sys::GucContext::PGC_USERSET,
+            0,
+            None,
+            Some(assign::<W>),
+            None,
+        );
+    }
+}
+
+unsafe extern "C-unwind" fn assign<W: Watcher>(
+    _new: *const core::ffi::c_char,
+    _extra: *mut core::ffi::c_void,
+) {
+    W::changes();
 }
 
 /// Refuses settings of this prefix that nobody defined.

@@ -24,18 +24,20 @@ use pgrx::pg_sys;
 /// What a capability wants to see of statements, in the order of their life. Methods are called from
 /// plain frames: they must not panic and must own nothing across a call into Postgres.
 pub trait Observer: 'static {
-    /// Before the executor starts. `false`: this execution is none of the observer's business.
-    fn start(query: Query, eflags: c_int) -> bool;
+    /// What the observer finds its execution by; plain data.
+    type Seen: Copy;
+    /// Before the executor starts. `None`: this execution is none of the observer's business.
+    fn start(query: Query, eflags: c_int) -> Option<Self::Seen>;
     /// The executor has started without an error.
-    fn started(query: Query);
+    fn started(seen: Self::Seen);
     /// Before each run (a cursor has many).
-    fn run(query: Query);
-    /// After a run that returned.
-    fn ran(query: Query);
-    /// Before the executor finishes (deferred triggers of this statement, rest of writable CTEs).
-    fn finish(query: Query);
+    fn run(query: Query) -> Option<Self::Seen>;
+    /// After a run that returned. `whole`: it was not asked for a part of the rows.
+    fn ran(query: Query, seen: Self::Seen, whole: bool);
+    /// Before the executor finishes a statement that changes something: its triggers run now.
+    fn finish(query: Query) -> Option<Self::Seen>;
     /// After it finished.
-    fn finished(query: Query);
+    fn finished(query: Query, seen: Self::Seen);
     /// Before the executor shuts down: plan state and results are still there.
     fn end(query: Query);
     /// Does the executor have to be run under a sigsetjmp, so that `failed` sees the error pass?
@@ -145,8 +147,8 @@ unsafe extern "C-unwind" fn executor_start<O: Observer>(
             Some(previous) => previous(query_desc, eflags),
             None => raw::standard_ExecutorStart(query_desc, eflags),
         }
-        if seen {
-            O::started(query);
+        if let Some(seen) = seen {
+            O::started(seen);
         }
     }
 }
@@ -157,7 +159,7 @@ compat::executor_run_hook! {
         // SAFETY: as for executor_start.
         unsafe {
             let query = Query::new(query_desc);
-            O::run(query);
+            let seen = O::run(query);
             let outer = enter();
             if O::wants_errors(outer) {
                 super::catch::watched::<O>(query, &|| compat::chain_run!(PREV_RUN, query_desc, arguments));
@@ -165,7 +167,9 @@ compat::executor_run_hook! {
                 compat::chain_run!(PREV_RUN, query_desc, arguments);
             }
             leave(outer);
-            O::ran(query);
+            if let Some(seen) = seen {
+                O::ran(query, seen, arguments.1 == 0);
+            }
         }
     }
 }
@@ -174,7 +178,11 @@ unsafe extern "C-unwind" fn executor_finish<O: Observer>(query_desc: *mut pg_sys
     // SAFETY: as for executor_start.
     unsafe {
         let query = Query::new(query_desc);
-        O::finish(query);
+        if query.is_suspendable() {
+            // A SELECT has nothing left to do that could run a statement.
+            return chain_finish(query_desc);
+        }
+        let seen = O::finish(query);
         let outer = enter();
         if O::wants_errors(outer) {
             super::catch::watched::<O>(query, &|| chain_finish(query_desc));
@@ -182,7 +190,9 @@ unsafe extern "C-unwind" fn executor_finish<O: Observer>(query_desc: *mut pg_sys
             chain_finish(query_desc);
         }
         leave(outer);
-        O::finished(query);
+        if let Some(seen) = seen {
+            O::finished(query, seen);
+        }
     }
 }
 

@@ -40,6 +40,12 @@ impl Parsed {
         unsafe { statement_text(self.source, (*self.query).stmt_location, (*self.query).stmt_len) }
     }
 
+    /// Is the statement all that the client sent in one string?
+    pub fn is_whole_source(self) -> bool {
+        // SAFETY: as above; NUL-terminated.
+        unsafe { self.text().len() == statement_text(self.source, -1, 0).trim_ascii_end().len() }
+    }
+
     /// The constants that the query id leaves out, as offsets into `text`, and the highest parameter.
     pub fn constants(self) -> (Vec<Constant>, u32) {
         if self.jumble.is_null() {

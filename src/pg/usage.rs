@@ -21,51 +21,73 @@ pub type Words = [Cell<u64>; WORDS];
 /// All zero, for statics.
 pub const ZERO: Words = [const { Cell::new(0) }; WORDS];
 
+/// The counters of this moment.
 #[inline(always)]
-fn current(word: usize) -> u64 {
+fn current() -> Reading {
     // SAFETY: both are plain structs of 8-byte counters (asserted above) of this backend.
     unsafe {
-        match word < BUFFER_WORDS {
-            true => *(&raw const pg_sys::pgBufferUsage).cast::<u64>().add(word),
-            false => *(&raw const pg_sys::pgWalUsage).cast::<u64>().add(word - BUFFER_WORDS),
-        }
+        let buffers = *(&raw const pg_sys::pgBufferUsage).cast::<[u64; BUFFER_WORDS]>();
+        let wal = *(&raw const pg_sys::pgWalUsage).cast::<[u64; WAL_WORDS]>();
+        let mut all = [0; WORDS];
+        all[..BUFFER_WORDS].copy_from_slice(&buffers);
+        all[BUFFER_WORDS..].copy_from_slice(&wal);
+        all
     }
 }
 
 /// Reads the counters.
 #[inline(always)]
 pub fn read(into: &Words) {
-    for (word, cell) in into.iter().enumerate() {
-        cell.set(current(word));
+    for (cell, now) in into.iter().zip(current()) {
+        cell.set(now);
+    }
+}
+
+/// Sets what was counted since `start`.
+#[inline(always)]
+pub fn set_since(start: &Words, into: &Words) {
+    for ((cell, start), now) in into.iter().zip(start).zip(current()) {
+        cell.set(now.wrapping_sub(start.get()));
     }
 }
 
 /// Adds what was counted since `start`.
 #[inline(always)]
 pub fn add_since(start: &Words, into: &Words) {
-    for (word, (cell, start)) in into.iter().zip(start).enumerate() {
-        cell.set(cell.get().wrapping_add(current(word).wrapping_sub(start.get())));
+    let (now, start, before) = (current(), values(start), values(into));
+    for (word, cell) in into.iter().enumerate() {
+        cell.set(before[word].wrapping_add(now[word].wrapping_sub(start[word])));
     }
+}
+
+/// The words as plain numbers, which the compiler may handle several at a time.
+#[inline(always)]
+fn values(words: &Words) -> Reading {
+    core::array::from_fn(|word| words[word].get())
 }
 
 /// A reading that can be copied about, for statements where that does not matter.
 pub type Reading = [u64; WORDS];
 
 pub fn reading() -> Reading {
-    core::array::from_fn(current)
+    current()
 }
 
 /// What was counted since a reading.
 pub fn since(start: &Reading) -> Words {
-    core::array::from_fn(|word| Cell::new(current(word).wrapping_sub(start[word])))
+    let now = current();
+    core::array::from_fn(|word| Cell::new(now[word].wrapping_sub(start[word])))
 }
 
 /// Adds one row of words to another.
-#[inline(always)]
 pub fn add(from: &Words, into: &Words) {
     for (cell, from) in into.iter().zip(from) {
         cell.set(cell.get().wrapping_add(from.get()));
     }
+}
+
+pub fn copy(from: &Words, to: &Words) {
+    to.iter().zip(from).for_each(|(cell, from)| cell.set(from.get()));
 }
 
 pub fn clear(words: &Words) {

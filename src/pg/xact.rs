@@ -7,7 +7,8 @@ use pgrx::pg_sys;
 /// Who is told when a transaction or a subtransaction ended. Called where errors are not allowed: no
 /// method may raise or panic.
 pub trait XactObserver: 'static {
-    fn transaction_ended(committed: bool);
+    fn committed();
+    fn aborted();
     /// `aborted` is the id of the subtransaction; those that began in it have higher ids.
     fn subtransaction_aborted(aborted: u32);
     /// The session is over; the last moment at which shared memory may be written.
@@ -36,11 +37,11 @@ unsafe extern "C-unwind" fn at_xact<O: XactObserver>(
 ) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
-            O::transaction_ended(true);
+            O::committed();
         }
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
             hot::after_transaction_abort();
-            O::transaction_ended(false);
+            O::aborted();
         }
         _ => {}
     }
