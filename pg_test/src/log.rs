@@ -16,10 +16,8 @@ pub fn at_warning_or_above(line: &str) -> bool {
 
 /// What Postgres tells clients which are still connected, or just leaving, when it is asked to stop. Every test that
 /// restarts a server may see it, or not.
-const STOPPING: [&str; 2] = [
-    "terminating connection due to administrator command",
-    "terminating connection due to immediate shutdown command",
-];
+const STOPPING: [&str; 2] =
+    ["terminating connection due to administrator command", "terminating connection due to immediate shutdown command"];
 
 /// The lines at WARNING or above which contain none of `allowed`.
 pub(crate) fn unexpected<'a>(log: &'a str, allowed: &[&str]) -> Vec<&'a str> {
