@@ -19,12 +19,16 @@ const OWNER_FILE: &str = "owner";
 const SWEEP_LIMIT: usize = 16;
 
 /// Reads until its standard input ends, which it does when the owner goes, by whatever way; then clears up.
-/// It clears nothing when the owner did: the directory is gone.
+/// It clears nothing when the owner did: the directory is gone. An initdb or pg_ctl of the owner may still be at work,
+/// hence the turns.
 const GUARD_SCRIPT: &str = r#"
 while read -r _; do :; done
-[ -d "$1" ] || exit 0
-if [ -f "$1/data/postmaster.pid" ]; then "$2/pg_ctl" stop -s -w -t 20 -m immediate -D "$1/data"; fi
-cd / && rm -rf "$1"
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ -d "$1" ] || exit 0
+    if [ -f "$1/data/postmaster.pid" ]; then "$2/pg_ctl" stop -s -w -t 20 -m immediate -D "$1/data"; fi
+    rm -rf "$1"
+    sleep 1
+done
 "#;
 
 /// A private directory under /tmp and the process that guards it.
