@@ -3,7 +3,7 @@
 //! A setting is one line of `define`; README's table is checked against pg_settings by a test.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
-use crate::pg::guc::{Watcher, define_watched_text};
+use crate::pg::guc::{self, Watched, Watcher};
 use pgrx::PostgresGucEnum;
 use std::ffi::{CStr, CString};
 
@@ -49,14 +49,14 @@ const MS: GucFlags = GucFlags::UNIT_MS;
 const BYTE: GucFlags = GucFlags::UNIT_BYTE;
 
 /// Defines the settings and reserves their prefix, so that a misspelt one is refused.
-pub fn define<RequestWatcher: Watcher>() {
+pub fn define<W: Watcher>() {
     who_and_what();
-    slow_executions();
-    correlation::<RequestWatcher>();
+    slow_executions::<W>();
+    correlation::<W>();
     memory();
     worker();
     // Postgres calls the prefix a class name.
-    crate::pg::guc::reserve_prefix(c"pg_steward");
+    guc::reserve_prefix(c"pg_steward");
 }
 
 fn who_and_what() {
@@ -75,22 +75,22 @@ fn who_and_what() {
     switch(c"pg_steward.track_buffers", c"Counts buffers, I/O and WAL per statement.", &TRACK_BUFFERS);
 }
 
-fn slow_executions() {
+fn slow_executions<W: Watcher>() {
     use GucContext::{Sighup, Suset};
-    int(
-        c"pg_steward.slow_threshold",
-        c"Executions that take at least this long are recorded one by one.",
-        c"0 records every execution, -1 none.",
-        (&SLOW_THRESHOLD_MS, -1, i32::MAX),
-        Suset,
-        MS,
-    );
-    real(
-        c"pg_steward.sample_rate",
-        c"Share of the executions below slow_threshold that are recorded too.",
-        (&SAMPLE_RATE, 0.0, 1.0),
-        Suset,
-    );
+    let threshold = Watched {
+        name: c"pg_steward.slow_threshold",
+        what: c"Executions that take at least this long are recorded one by one.",
+        more: c"0 records every execution, -1 none.",
+        setting: &SLOW_THRESHOLD_MS,
+    };
+    guc::define_slow_threshold::<W>(&threshold, 1_000);
+    let rate = Watched {
+        name: c"pg_steward.sample_rate",
+        what: c"Share of the executions below slow_threshold that are recorded too.",
+        more: c"",
+        setting: &SAMPLE_RATE,
+    };
+    guc::define_sample_rate::<W>(&rate, 0.0);
     int(
         c"pg_steward.slow_limit_per_minute",
         c"Executions of one statement that are recorded per minute at most.",
@@ -123,7 +123,7 @@ fn slow_executions() {
     );
 }
 
-fn correlation<RequestWatcher: Watcher>() {
+fn correlation<W: Watcher>() {
     use GucContext::Suset;
     int(
         c"pg_steward.repeat_threshold",
@@ -133,11 +133,12 @@ fn correlation<RequestWatcher: Watcher>() {
         Suset,
         PLAIN,
     );
-    define_watched_text::<RequestWatcher>(
-        c"pg_steward.request_id",
-        c"Request that the session works for; recorded with slow executions.",
-        &REQUEST_ID,
-    );
+    guc::define_request_id::<W>(&Watched {
+        name: c"pg_steward.request_id",
+        what: c"Request that the session works for; recorded with slow executions.",
+        more: c"",
+        setting: &REQUEST_ID,
+    });
     GucRegistry::define_string_guc(
         c"pg_steward.traceparent",
         c"W3C trace context that the session works for; recorded with slow executions.",

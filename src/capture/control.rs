@@ -50,30 +50,27 @@ pub fn create() {
     set(Counter::EventBase, clock::seconds(now_us) << 31);
 }
 
-fn cell(counter: Counter) -> Option<&'static AtomicU64> {
-    ROW.get().map(|row| &row[counter as usize])
+#[inline(always)]
+fn cell(counter: Counter) -> &'static AtomicU64 {
+    &ROW.get()[counter as usize]
 }
 
 /// Was shared memory set up?
 pub fn is_ready() -> bool {
-    ROW.get().is_some()
+    ROW.exists()
 }
 
 #[inline(always)]
 pub fn get(counter: Counter) -> u64 {
-    cell(counter).map_or(0, |cell| cell.load(Relaxed))
+    cell(counter).load(Relaxed)
 }
 
 pub fn set(counter: Counter, value: u64) {
-    if let Some(cell) = cell(counter) {
-        cell.store(value, Relaxed);
-    }
+    cell(counter).store(value, Relaxed);
 }
 
 pub fn add(counter: Counter, value: u64) {
-    if let Some(cell) = cell(counter) {
-        cell.fetch_add(value, Relaxed);
-    }
+    cell(counter).fetch_add(value, Relaxed);
 }
 
 #[inline(always)]

@@ -140,9 +140,7 @@ pub fn reported(failure: &Failure<'_>) {
 }
 
 fn execution(slot: &open::Slot, outcome: Outcome, error: &Error<'_>) {
-    if slot.stop() && slot.is_measured() {
-        slot.keep_usage();
-    }
+    slot.stop();
     let Some(query) = slot.query() else { return };
     let raw = query.text();
     let entry =

@@ -13,15 +13,13 @@ use crate::pg::parse::{ParseObserver, Parsed};
 use crate::pg::query::Query;
 use crate::pg::utility::{Utility, UtilityObserver};
 use crate::pg::xact::{self, XactObserver};
-use crate::pg::{clock, guc, raw, session, shield, usage};
+use crate::pg::{clock, guc, session, shield, usage};
 use crate::settings::{self, Track};
 use core::cell::Cell;
 use core::ffi::c_int;
 
 /// EXEC_FLAG_EXPLAIN_ONLY of executor.h.
 const EXPLAIN_ONLY: c_int = 1;
-/// One execution in so many is measured for capture's own cost.
-const OWN_COST_SAMPLE: u32 = 1_024;
 
 /// Is a statement at this nesting to be captured?
 #[inline(always)]
@@ -41,21 +39,11 @@ fn reads_buffers() -> bool {
 
 /// Duration of the last planning in this backend and its statement, for the execution that follows it.
 static PLANNED: BackendStatic<Cell<(u64, u64)>> = BackendStatic::new(Cell::new((0, 0)));
-/// Counts executions, to measure one in `OWN_COST_SAMPLE`; the present one when it stands at 0.
-static COST_COUNT: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
+/// Executions that take at least this long may have to be recorded: `slow_threshold`, or everything while
+/// `sample_rate` is not 0. Kept by the settings' assign hooks.
+static RECORD_FROM_NS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(u64::MAX));
 static RANDOM: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 static SESSION_WATCHED_BY: BackendStatic<Cell<i32>> = BackendStatic::new(Cell::new(0));
-
-/// Counts an execution and measures what that costs: about half of what capture does on the way of one, so
-/// it stands for twice itself, for all the executions that are not measured.
-#[inline(never)]
-fn count_costed(slot: &'static open::Slot, query: Query) -> Option<&'static pending::Entry> {
-    let begun_ns = clock::monotonic_ns();
-    let counted = count(slot, query);
-    let own_ns = clock::monotonic_ns().wrapping_sub(begun_ns);
-    control::add(Counter::OwnNs, own_ns * 2 * u64::from(OWN_COST_SAMPLE));
-    counted
-}
 
 impl Observer for Capture {
     type Seen = &'static open::Slot;
@@ -67,7 +55,7 @@ impl Observer for Capture {
         if query_id == 0 || eflags & EXPLAIN_ONLY != 0 || !is_tracking(nesting) {
             return None;
         }
-        let slot = open::push(query, raw::current_subxact())?;
+        let slot = open::push(query)?;
         slot.query_id.set(query_id);
         slot.user_id.set(session::user_id());
         slot.toplevel.set(nesting == 0);
@@ -96,9 +84,9 @@ impl Observer for Capture {
     }
 
     #[inline(always)]
-    fn ran(query: Query, slot: Self::Seen, whole: bool) {
+    fn ran(query: Query, slot: Self::Seen) {
         if query.is_suspendable() {
-            stop(query, slot, whole);
+            stop(query, slot);
         }
     }
 
@@ -111,22 +99,19 @@ impl Observer for Capture {
 
     #[inline(always)]
     fn finished(query: Query, slot: Self::Seen) {
-        stop(query, slot, true);
+        stop(query, slot);
     }
 
     #[inline(always)]
     fn end(query: Query) {
         let Some(slot) = open::find(query) else { return };
-        let executions = COST_COUNT.get().wrapping_add(1) % OWN_COST_SAMPLE;
-        COST_COUNT.set(executions);
-        let counted = if executions == 0 { count_costed(slot, query) } else { count(slot, query) };
-        if let Some(entry) = counted {
-            if entry.wants_plan_check() {
-                look_at_plan(query, entry);
-            }
-            if let Some(reason) = reason(slot.is_armed(), slot.elapsed_ns.get()) {
-                slow::record(slot, query, entry.key(), reason);
-            }
+        let (query_id, user_id) = (slot.query_id.get(), slot.user_id.get());
+        match pending::find(query_id, user_id, slot.toplevel.get()) {
+            Some(entry) => match entry.is_sample() {
+                None => count(slot, query, entry),
+                Some(weight) => count_closely(slot, query, entry, weight),
+            },
+            None => count_first(slot, query),
         }
         open::remove(slot);
     }
@@ -182,51 +167,20 @@ fn first_planned(query_id: u64, elapsed_ns: u64) {
     });
 }
 
-/// Stops the clock of an execution, and counts what it used. What it ran may have closed others, and so moved
-/// its slot. `whole`: the executor was not asked for a part of the rows.
+/// Stops the clock of an execution, and keeps what it used. What it ran may have closed others, and so moved
+/// its slot.
 #[inline(always)]
-fn stop(query: Query, slot: &'static open::Slot, whole: bool) {
-    let slot = match slot.is_of(query) {
-        true => slot,
-        false => match open::find(query) {
-            Some(slot) => slot,
-            None => return,
-        },
-    };
-    if !slot.stop() || !slot.is_measured() {
-        return;
-    }
-    let elapsed_ns = slot.elapsed_ns.get();
-    match pending::find(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get()) {
-        // The usual case: straight to the counts, with no second copy.
-        Some(entry) if whole && slot.usage().is_none() && !may_record(slot, elapsed_ns) => {
-            entry.used_since(slot.usage_begin());
-        }
-        _ => slot.keep_usage(),
+fn stop(query: Query, slot: &'static open::Slot) {
+    if slot.is_of(query) {
+        slot.stop();
+    } else if let Some(slot) = open::find(query) {
+        slot.stop();
     }
 }
 
-/// Might the execution be recorded by itself? Then it needs its own figures.
+/// Counts an execution that has come to its end, and records it when that is due.
 #[inline(always)]
-fn may_record(slot: &open::Slot, elapsed_ns: u64) -> bool {
-    slot.is_armed() || is_slow(elapsed_ns) || guc::float(&settings::SAMPLE_RATE) > 0.0
-}
-
-#[inline(always)]
-fn is_slow(elapsed_ns: u64) -> bool {
-    let threshold_ms = guc::int(&settings::SLOW_THRESHOLD_MS);
-    threshold_ms >= 0 && elapsed_ns >= threshold_ms as u64 * 1_000_000
-}
-
-/// Counts an execution that has come to its end.
-#[inline(always)]
-fn count(slot: &'static open::Slot, query: Query) -> Option<&'static pending::Entry> {
-    let (query_id, user_id, toplevel) =
-        (slot.query_id.get(), slot.user_id.get(), slot.toplevel.get());
-    let entry = match pending::find(query_id, user_id, toplevel) {
-        Some(entry) => entry,
-        None => first_execution(query, query_id, user_id, toplevel)?,
-    };
+fn count(slot: &'static open::Slot, query: Query, entry: &'static pending::Entry) {
     let elapsed_ns = slot.elapsed_ns.get();
     entry.executed(elapsed_ns, query.rows());
     if let Some(words) = slot.usage() {
@@ -235,37 +189,62 @@ fn count(slot: &'static open::Slot, query: Query) -> Option<&'static pending::En
     if let Some(jit) = query.jit() {
         entry.compiled(jit);
     }
-    if toplevel && repeats::executed(entry, elapsed_ns) {
-        repeats::begin(&entry.repeat, query_id, user_id);
+    if slot.toplevel.get() && repeats::executed(entry, elapsed_ns) {
+        repeats::begin(&entry.repeat, slot.query_id.get(), slot.user_id.get());
     }
-    Some(entry)
+    if elapsed_ns >= RECORD_FROM_NS.get() || slot.is_armed() {
+        record(slot, query, entry);
+    }
 }
 
 #[inline(never)]
-fn first_execution(
+fn record(slot: &'static open::Slot, query: Query, entry: &'static pending::Entry) {
+    if let Some(reason) = reason(slot.is_armed(), slot.elapsed_ns.get()) {
+        slow::record(slot, query, entry.key(), reason);
+    }
+}
+
+/// Counts one execution out of many, looks at its plan, and measures what the counting costs. That is about
+/// half of what capture does on the way of an execution, so it stands for twice itself, `weight` times.
+#[inline(never)]
+fn count_closely(
+    slot: &'static open::Slot,
     query: Query,
-    query_id: u64,
-    user_id: u32,
-    toplevel: bool,
-) -> Option<&'static pending::Entry> {
-    shield::quietly(|| {
-        watch_session();
-        pending::claim(query_id, user_id, toplevel, query.text(), false)
-    })
-}
-
-#[inline(never)]
-fn look_at_plan(query: Query, entry: &'static pending::Entry) {
+    entry: &'static pending::Entry,
+    weight: u64,
+) {
+    let before_ns = control::get(Counter::OwnNs);
+    let begun_ns = clock::monotonic_ns();
+    count(slot, query, entry);
+    let own_ns = clock::monotonic_ns().wrapping_sub(begun_ns);
+    // Recording has its own account; what it added is not to be multiplied.
+    if control::get(Counter::OwnNs) == before_ns {
+        control::add(Counter::OwnNs, own_ns * 2 * weight);
+    }
     let plan_id = query.plan_id();
     if entry.plan_changed(plan_id) {
         slow::check_plan(query, entry.key(), plan_id);
     }
 }
 
+/// Counts the first execution of a statement in this backend.
+#[inline(never)]
+fn count_first(slot: &'static open::Slot, query: Query) {
+    let (query_id, user_id, toplevel) =
+        (slot.query_id.get(), slot.user_id.get(), slot.toplevel.get());
+    let entry = shield::quietly(|| {
+        watch_session();
+        pending::claim(query_id, user_id, toplevel, query.text(), false)
+    });
+    if let Some(entry) = entry {
+        count_closely(slot, query, entry, 1);
+    }
+}
+
 /// Is this execution to be recorded, and why?
-#[inline(always)]
 fn reason(armed: bool, elapsed_ns: u64) -> Option<Reason> {
-    if is_slow(elapsed_ns) {
+    let threshold_ms = guc::int(&settings::SLOW_THRESHOLD_MS);
+    if threshold_ms >= 0 && elapsed_ns >= threshold_ms as u64 * 1_000_000 {
         return Some(Reason::Slow);
     }
     if armed {
@@ -276,7 +255,6 @@ fn reason(armed: bool, elapsed_ns: u64) -> Option<Reason> {
 }
 
 /// Draws with this probability (xorshift64, Marsaglia 2003).
-#[inline(never)]
 fn is_drawn(rate: f64) -> bool {
     let mut x = RANDOM.get();
     if x == 0 {
@@ -395,11 +373,26 @@ impl ParseObserver for Capture {
     }
 }
 
-/// `pg_steward.request_id` changes.
 impl guc::Watcher for Capture {
-    fn changes() {
+    fn request_changes() {
         repeats::request_changes();
     }
+
+    fn slow_threshold_changes(threshold_ms: i32) {
+        set_record_from(threshold_ms, guc::float(&settings::SAMPLE_RATE));
+    }
+
+    fn sample_rate_changes(rate: f64) {
+        set_record_from(guc::int(&settings::SLOW_THRESHOLD_MS), rate);
+    }
+}
+
+fn set_record_from(threshold_ms: i32, sample_rate: f64) {
+    RECORD_FROM_NS.set(match u64::try_from(threshold_ms) {
+        _ if sample_rate > 0.0 => 0,
+        Ok(threshold_ms) => threshold_ms * 1_000_000,
+        Err(_) => u64::MAX,
+    });
 }
 
 impl ErrorObserver for Capture {
@@ -413,6 +406,7 @@ impl ErrorObserver for Capture {
 impl XactObserver for Capture {
     #[inline(always)]
     fn committed() {
+        open::transaction_ended();
         if repeats::transaction_ended() {
             repeats::report();
         }
@@ -428,8 +422,12 @@ impl XactObserver for Capture {
         Self::committed();
     }
 
-    fn subtransaction_aborted(aborted: u32) {
-        open::abandon_since(aborted);
+    fn subtransaction_starts(id: u32) {
+        open::subtransaction_starts(id);
+    }
+
+    fn subtransaction_aborted(id: u32) {
+        open::abandon_since(id);
     }
 
     fn session_ends() {

@@ -21,6 +21,7 @@ pub struct Slot {
     pub user_id: Cell<u32>,
     pub toplevel: Cell<bool>,
     state: Cell<u8>,
+    /// The latest subtransaction when the execution began: it goes with that one and with earlier ones.
     subxact: Cell<u32>,
     pub plan_ns: Cell<u64>,
     begun_ns: Cell<u64>,
@@ -97,42 +98,30 @@ impl Slot {
         self.begun_ns.set(clock::monotonic_ns());
     }
 
-    /// Stops the clock, if it runs. `false`: it did not.
+    /// Stops the clock, if it runs.
     #[inline(always)]
-    pub fn stop(&self) -> bool {
-        if !self.has(RUNNING) {
-            return false;
+    pub fn stop(&self) {
+        let state = self.state.get();
+        if state & RUNNING == 0 {
+            return;
         }
         let now_ns = clock::monotonic_ns();
         NOW_NS.set(now_ns);
         self.elapsed_ns.set(self.elapsed_ns.get() + now_ns.wrapping_sub(self.begun_ns.get()));
-        self.state.set(self.state.get() & !RUNNING);
-        true
-    }
-
-    /// Is buffer and WAL use counted in this execution?
-    #[inline(always)]
-    pub fn is_measured(&self) -> bool {
-        self.has(MEASURED)
-    }
-
-    /// The counters when the clock started last.
-    #[inline(always)]
-    pub fn usage_begin(&self) -> &usage::Words {
-        &self.usage_begin
-    }
-
-    /// Keeps what was used since the clock started, with what was kept before.
-    #[inline(never)]
-    pub fn keep_usage(&self) {
-        match self.has(KEPT) {
-            false => usage::set_since(&self.usage_begin, &self.usage),
-            true => usage::add_since(&self.usage_begin, &self.usage),
+        match state & (MEASURED | KEPT) {
+            MEASURED => {
+                usage::set_since(&self.usage_begin, &self.usage);
+                self.state.set(state & !RUNNING | KEPT);
+            }
+            KEPT | 0 => self.state.set(state & !RUNNING),
+            _ => {
+                usage::add_since(&self.usage_begin, &self.usage);
+                self.state.set(state & !RUNNING);
+            }
         }
-        self.state.set(self.state.get() | KEPT);
     }
 
-    /// What was kept, if anything.
+    /// Buffers and WAL, if they were counted.
     #[inline(always)]
     pub fn usage(&self) -> Option<&usage::Words> {
         self.has(KEPT).then_some(&self.usage)
@@ -151,6 +140,8 @@ impl Slot {
 static ROW: BackendStatic<[Slot; SLOTS]> = BackendStatic::new([const { Slot::new() }; SLOTS]);
 /// Slots in use: the first ones.
 static OPEN: BackendStatic<Cell<usize>> = BackendStatic::new(Cell::new(0));
+/// The latest subtransaction that began in the present transaction.
+static LATEST_SUBXACT: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 /// The last reading of the clock that an execution needed anyway.
 static NOW_NS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 
@@ -167,7 +158,7 @@ pub fn set_recent_ns(now_ns: u64) {
 
 /// Opens a slot for an execution whose executor is about to start.
 #[inline(always)]
-pub fn push(query: Query, subxact: u32) -> Option<&'static Slot> {
+pub fn push(query: Query) -> Option<&'static Slot> {
     let place = OPEN.get();
     let Some(slot) = ROW.get(place) else {
         control::add(Counter::Untracked, 1);
@@ -175,7 +166,7 @@ pub fn push(query: Query, subxact: u32) -> Option<&'static Slot> {
     };
     OPEN.set(place + 1);
     slot.query.set(Some(query));
-    slot.subxact.set(subxact);
+    slot.subxact.set(LATEST_SUBXACT.get());
     slot.state.set(STARTING);
     slot.elapsed_ns.set(0);
     slot.plan_ns.set(0);
@@ -233,6 +224,17 @@ fn copy(from: &Slot, to: &Slot) {
 /// The open executions, the outermost first.
 pub fn all() -> impl Iterator<Item = &'static Slot> {
     ROW.iter().take(OPEN.get())
+}
+
+/// A subtransaction begins; ids only grow within a transaction.
+pub fn subtransaction_starts(id: u32) {
+    LATEST_SUBXACT.set(id);
+}
+
+/// The transaction is over, and the counting of subtransactions starts again.
+#[inline(always)]
+pub fn transaction_ended() {
+    LATEST_SUBXACT.set(0);
 }
 
 /// Closes the executions that a (sub)transaction took with it; 0 closes all.

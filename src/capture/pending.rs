@@ -15,6 +15,8 @@ use steward_core::capture::entry::{Counts, Failures, JIT_WORDS, Times};
 use steward_core::capture::histogram::{BUCKETS, bucket_of_us};
 use steward_core::capture::table::Key;
 
+/// One execution in so many is looked at more closely: its plan, and what counting it costs.
+const SAMPLE: u64 = 64;
 /// Statements that a backend counts at once.
 const ENTRIES: usize = 128;
 /// Places that a statement may take.
@@ -42,8 +44,6 @@ pub struct Entry {
     histogram: [Cell<u16>; BUCKETS],
     /// The plan that ran last, where it was looked at; 0 for none.
     plan_id: Cell<i64>,
-    /// Executions since the plan was looked at.
-    unchecked: Cell<u32>,
     pub repeat: repeats::Count,
 }
 
@@ -68,7 +68,6 @@ impl Entry {
             usage: usage::ZERO,
             histogram: [const { Cell::new(0) }; BUCKETS],
             plan_id: Cell::new(0),
-            unchecked: Cell::new(0),
             repeat: repeats::Count::new(),
         }
     }
@@ -98,25 +97,25 @@ impl Entry {
         self.total_ns.set(self.total_ns.get().wrapping_add(elapsed_ns));
         let square = u128::from(elapsed_ns) * u128::from(elapsed_ns);
         self.squares_ns2.set(self.squares_ns2.get().wrapping_add(square));
-        self.min_ns.set(self.min_ns.get().min(elapsed_ns));
-        self.max_ns.set(self.max_ns.get().max(elapsed_ns));
+        if elapsed_ns < self.min_ns.get() {
+            self.min_ns.set(elapsed_ns);
+        }
+        if elapsed_ns > self.max_ns.get() {
+            self.max_ns.set(elapsed_ns);
+        }
         if let Some(bucket) = self.histogram.get(bucket_of_us(elapsed_ns / 1_000)) {
-            bucket.set(bucket.get().saturating_add(1));
-            if bucket.get() == u16::MAX {
-                FULL.set(true);
+            let count = bucket.get().wrapping_add(1);
+            bucket.set(count);
+            if count == u16::MAX {
+                // The next one would start again: what is pending goes to the shared entry at once.
+                self.overflows();
             }
         }
         self.mark();
     }
 
-    /// Adds buffers and WAL since a reading of the counters.
-    #[inline(always)]
-    pub fn used_since(&self, start: &usage::Words) {
-        usage::add_since(start, &self.usage);
-    }
-
     /// Adds buffers and WAL of an execution.
-    #[inline(never)]
+    #[inline(always)]
     pub fn used(&self, words: &usage::Words) {
         usage::add(words, &self.usage);
     }
@@ -144,12 +143,17 @@ impl Entry {
         self.mark();
     }
 
-    /// Is it time to look at the plan again? Once after each flush, and every 64th execution.
+    /// Is this execution one of those that are looked at more closely? Then, the number of executions that it
+    /// stands for: the first after each flush stands for itself, every 64th after that for 64.
     #[inline(always)]
-    pub fn wants_plan_check(&self) -> bool {
-        let unchecked = self.unchecked.get();
-        self.unchecked.set(unchecked.wrapping_add(1));
-        unchecked & 63 == 0
+    pub fn is_sample(&self) -> Option<u64> {
+        let calls = self.calls.get();
+        (calls % SAMPLE == 0).then_some(if calls == 0 { 1 } else { SAMPLE })
+    }
+
+    #[cold]
+    fn overflows(&self) {
+        shield::quietly(|| self.flush(true));
     }
 
     /// Notes the plan that ran; `true` when it is another than before.
@@ -195,7 +199,6 @@ impl Entry {
         self.jit.set([0; JIT_WORDS]);
         usage::clear(&self.usage);
         self.histogram.iter().for_each(|bucket| bucket.set(0));
-        self.unchecked.set(0);
     }
 
     /// Brings the counts to the shared entry. `false`: its lock was not free, and `wait` was not said.
@@ -235,8 +238,6 @@ static TABLE: BackendStatic<[Entry; ENTRIES]> =
     BackendStatic::new([const { Entry::new() }; ENTRIES]);
 /// Is anything pending?
 static DIRTY: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
-/// Is a histogram bucket about to overflow?
-static FULL: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 static LAST_FLUSH_NS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 static USES: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 
@@ -312,7 +313,7 @@ pub fn is_due(now_ns: u64) -> bool {
         return false;
     }
     let interval_ns = guc::int(&settings::FLUSH_INTERVAL_MS) as u64 * 1_000_000;
-    FULL.get() || now_ns.wrapping_sub(LAST_FLUSH_NS.get()) >= interval_ns
+    now_ns.wrapping_sub(LAST_FLUSH_NS.get()) >= interval_ns
 }
 
 /// Brings everything pending to the shared entries; what finds its lock taken stays, unless `wait`.
@@ -328,7 +329,6 @@ pub fn flush(wait: bool) {
             .filter(|entry| entry.dirty.get())
             .fold(true, |done, entry| entry.flush(wait) && done);
         DIRTY.set(!done);
-        FULL.set(FULL.get() && !done);
     });
     LAST_FLUSH_NS.set(begun_ns);
     control::add(Counter::InternalErrors, shield::take_failures());
@@ -339,5 +339,4 @@ pub fn flush(wait: bool) {
 pub fn discard() {
     TABLE.iter().filter(|entry| entry.dirty.get()).for_each(Entry::clear);
     DIRTY.set(false);
-    FULL.set(false);
 }

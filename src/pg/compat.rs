@@ -17,6 +17,13 @@ pub fn query_id(raw: i64) -> u64 {
     raw as u64
 }
 
+/// What ExecutorRun is called with besides the QueryDesc: direction, rows wanted (0: all), run once.
+#[cfg(not(feature = "pg18"))]
+pub type RunArguments = (pg_sys::ScanDirection::Type, u64, bool);
+/// What ExecutorRun is called with besides the QueryDesc: direction, rows wanted (0: all).
+#[cfg(feature = "pg18")]
+pub type RunArguments = (pg_sys::ScanDirection::Type, u64);
+
 /// Writes the ExecutorRun hook in the shape of the version: 18 dropped `execute_once`.
 macro_rules! executor_run_hook {
     ($(#[$doc:meta])* $name:ident($query_desc:ident, $arguments:ident) $body:block) => {
@@ -121,6 +128,13 @@ pub fn jit_words(jit: &pg_sys::JitInstrumentation) -> [u64; JIT_WORDS] {
         deform_ns,
     ]
 }
+
+/// Offset of the first I/O time in BufferUsage, in bytes.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub const FIRST_IO_TIME: usize = core::mem::offset_of!(pg_sys::BufferUsage, shared_blk_read_time);
+/// Offset of the first I/O time in BufferUsage, in bytes.
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+pub const FIRST_IO_TIME: usize = core::mem::offset_of!(pg_sys::BufferUsage, blk_read_time);
 
 /// Names for the counters; what a version does not count stays 0.
 pub fn resources(

@@ -1,6 +1,9 @@
 //! Settings read where each instruction counts.
 
+use core::ffi::{CStr, c_char, c_void};
 use pgrx::guc::{GucEnum, GucSetting};
+use pgrx::pg_sys;
+use std::ffi::CString;
 
 /// The value without pgrx's check of the thread.
 macro_rules! hot_getter {
@@ -26,64 +29,121 @@ pub fn ordinal<T: GucEnum>(setting: &'static GucSetting<T>) -> i32 {
 
 /// Has a text setting no value?
 #[inline(always)]
-pub fn is_empty(setting: &'static GucSetting<Option<std::ffi::CString>>) -> bool {
+pub fn is_empty(setting: &'static GucSetting<Option<CString>>) -> bool {
     // SAFETY: as for `text`.
     unsafe {
-        let value: *const core::ffi::c_char = *setting.as_ptr().cast();
+        let value: *const c_char = *setting.as_ptr().cast();
         value.is_null() || *value == 0
     }
 }
 
 /// The bytes of a text setting; empty for none.
-pub fn text(setting: &'static GucSetting<Option<std::ffi::CString>>) -> &'static [u8] {
+pub fn text(setting: &'static GucSetting<Option<CString>>) -> &'static [u8] {
     // SAFETY: Postgres keeps a NUL-terminated string or NULL there. The slice must not outlive the
     // statement: callers copy.
     unsafe {
-        let value: *const core::ffi::c_char = *setting.as_ptr().cast();
+        let value: *const c_char = *setting.as_ptr().cast();
         match value.is_null() {
             true => &[],
-            false => core::ffi::CStr::from_ptr(value).to_bytes(),
+            false => CStr::from_ptr(value).to_bytes(),
         }
     }
 }
 
-/// Who is told before a setting changes. Must not raise or panic.
+/// Who is told of changes, where a value is derived from settings or something ends with the old one. The
+/// methods run in assign hooks: they must not raise or panic, and must work in any state of the backend.
 pub trait Watcher: 'static {
-    fn changes();
+    /// `pg_steward.request_id` is about to change.
+    fn request_changes();
+    /// `pg_steward.slow_threshold` is about to become so many milliseconds.
+    fn slow_threshold_changes(threshold_ms: i32);
+    /// `pg_steward.sample_rate` is about to change.
+    fn sample_rate_changes(rate: f64);
 }
 
-/// Defines a text setting whose changes `W` is told of.
-pub fn define_watched_text<W: Watcher>(
-    name: &'static core::ffi::CStr,
-    what: &'static core::ffi::CStr,
-    setting: &'static GucSetting<Option<std::ffi::CString>>,
-) {
-    // SAFETY: the hook is a plain function of the right type that lives for ever.
+/// How a watched setting is presented.
+pub struct Watched<T: pgrx::guc::GucValue + 'static> {
+    pub name: &'static CStr,
+    pub what: &'static CStr,
+    pub more: &'static CStr,
+    pub setting: &'static GucSetting<T>,
+}
+
+/// Defines the setting of the request id.
+pub fn define_request_id<W: Watcher>(watched: &Watched<Option<CString>>) {
+    // SAFETY: the hook is a plain function of the right type that lives for ever; all strings do.
     unsafe {
-        pgrx::pg_sys::DefineCustomStringVariable(
-            name.as_ptr(),
-            what.as_ptr(),
+        pg_sys::DefineCustomStringVariable(
+            watched.name.as_ptr(),
+            watched.what.as_ptr(),
+            watched.more.as_ptr(),
+            watched.setting.as_ptr().cast(),
             c"".as_ptr(),
-            setting.as_ptr().cast(),
-            c"".as_ptr(),
-            pgrx::pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucContext::PGC_USERSET,
             0,
             None,
-            Some(assign::<W>),
+            Some(assign_request::<W>),
             None,
         );
     }
 }
 
-unsafe extern "C-unwind" fn assign<W: Watcher>(
-    _new: *const core::ffi::c_char,
-    _extra: *mut core::ffi::c_void,
-) {
-    W::changes();
+/// Defines the setting of the threshold.
+pub fn define_slow_threshold<W: Watcher>(watched: &Watched<i32>, default_ms: i32) {
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::DefineCustomIntVariable(
+            watched.name.as_ptr(),
+            watched.what.as_ptr(),
+            watched.more.as_ptr(),
+            watched.setting.as_ptr(),
+            default_ms,
+            -1,
+            i32::MAX,
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GUC_UNIT_MS as i32,
+            None,
+            Some(assign_threshold::<W>),
+            None,
+        );
+    }
+}
+
+/// Defines the setting of the sampling rate.
+pub fn define_sample_rate<W: Watcher>(watched: &Watched<f64>, default: f64) {
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::DefineCustomRealVariable(
+            watched.name.as_ptr(),
+            watched.what.as_ptr(),
+            watched.more.as_ptr(),
+            watched.setting.as_ptr(),
+            default,
+            0.0,
+            1.0,
+            pg_sys::GucContext::PGC_SUSET,
+            0,
+            None,
+            Some(assign_rate::<W>),
+            None,
+        );
+    }
+}
+
+unsafe extern "C-unwind" fn assign_request<W: Watcher>(_new: *const c_char, _extra: *mut c_void) {
+    W::request_changes();
+}
+
+unsafe extern "C-unwind" fn assign_threshold<W: Watcher>(new: i32, _extra: *mut c_void) {
+    W::slow_threshold_changes(new);
+}
+
+unsafe extern "C-unwind" fn assign_rate<W: Watcher>(new: f64, _extra: *mut c_void) {
+    W::sample_rate_changes(new);
 }
 
 /// Refuses settings of this prefix that nobody defined.
-pub fn reserve_prefix(prefix: &'static core::ffi::CStr) {
+pub fn reserve_prefix(prefix: &'static CStr) {
     // SAFETY: a NUL-terminated string that lives for ever; called after the settings were defined.
-    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
 }

@@ -7,11 +7,11 @@
 //!
 //! **Nesting.** `NESTING` counts the executor, planner and utility frames above the present statement. A
 //! frame saves it and puts the saved value back on return, so whatever a caught error left behind is gone
-//! as soon as the frame that caught it returns. An error that ends a whole (sub)transaction is told apart
-//! by the subtransaction that the outermost executor frame began in: subtransaction ids only grow, so the
-//! frame died if its id is not below the aborted one. Utility frames (`utility.rs`) catch and re-throw, so
-//! they restore exactly and form the floor for the frames above them: a ROLLBACK inside a procedure must
-//! not make the procedure's next statement look like the client's.
+//! as soon as the frame that caught it returns. For an error that ends a whole (sub)transaction, each
+//! subtransaction notes at its start how deep it began, and that is where its abort goes back to. Utility
+//! frames (`utility.rs`) catch and re-throw, so they restore exactly and form the floor for the abort of a
+//! transaction: a ROLLBACK inside a procedure must not make the procedure's next statement look like the
+//! client's.
 
 use super::backend::BackendStatic;
 use super::errors::CancelCause;
@@ -32,8 +32,8 @@ pub trait Observer: 'static {
     fn started(seen: Self::Seen);
     /// Before each run (a cursor has many).
     fn run(query: Query) -> Option<Self::Seen>;
-    /// After a run that returned. `whole`: it was not asked for a part of the rows.
-    fn ran(query: Query, seen: Self::Seen, whole: bool);
+    /// After a run that returned.
+    fn ran(query: Query, seen: Self::Seen);
     /// Before the executor finishes a statement that changes something: its triggers run now.
     fn finish(query: Query) -> Option<Self::Seen>;
     /// After it finished.
@@ -54,8 +54,12 @@ pub trait Observer: 'static {
 static NESTING: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 /// `NESTING` inside the innermost utility frame that is alive.
 static FLOOR: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
-/// Subtransaction in which the outermost frame above the floor began.
-static BASE_SUBXACT: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+/// Subtransactions that are open, and `NESTING` when each began. Deeper ones are only counted: their abort
+/// leaves `NESTING` to the frame that catches the error, and that is never the client's.
+static SUBXACTS: BackendStatic<[Cell<u32>; MAX_SUBXACTS]> =
+    BackendStatic::new([const { Cell::new(0) }; MAX_SUBXACTS]);
+static SUBXACT_DEPTH: BackendStatic<Cell<usize>> = BackendStatic::new(Cell::new(0));
+const MAX_SUBXACTS: usize = 64;
 
 static mut PREV_START: pg_sys::ExecutorStart_hook_type = None;
 static mut PREV_RUN: pg_sys::ExecutorRun_hook_type = None;
@@ -97,10 +101,6 @@ pub fn install<O: Observer>() {
 #[inline(always)]
 pub(super) fn enter() -> u32 {
     let outer = NESTING.get();
-    if outer == FLOOR.get() {
-        // SAFETY: reads the current transaction's state; a transaction is in progress, since a statement is.
-        BASE_SUBXACT.set(unsafe { raw::GetCurrentSubTransactionId() });
-    }
     NESTING.set(outer + 1);
     outer
 }
@@ -111,26 +111,36 @@ pub(super) fn leave(outer: u32) {
 }
 
 /// Raises the floor for a utility frame; gives what `lower_floor` puts back.
-pub(super) fn raise_floor() -> (u32, u32) {
-    let before = (FLOOR.get(), BASE_SUBXACT.get());
-    FLOOR.set(NESTING.get());
-    before
+pub(super) fn raise_floor() -> u32 {
+    FLOOR.replace(NESTING.get())
 }
 
-pub(super) fn lower_floor(before: (u32, u32)) {
-    FLOOR.set(before.0);
-    BASE_SUBXACT.set(before.1);
+pub(super) fn lower_floor(before: u32) {
+    FLOOR.set(before);
 }
 
-/// A transaction aborted: every frame above the floor is gone.
-pub(super) fn after_transaction_abort() {
-    NESTING.set(FLOOR.get());
-}
-
-/// The subtransaction `aborted` is gone, and with it the frames that began in it or in its children.
-pub(super) fn after_subtransaction_abort(aborted: u32) {
-    if NESTING.get() > FLOOR.get() && BASE_SUBXACT.get() >= aborted {
+/// A transaction is over; an abort took every frame above the floor with it.
+#[inline(always)]
+pub(super) fn transaction_ends(aborted: bool) {
+    SUBXACT_DEPTH.set(0);
+    if aborted {
         NESTING.set(FLOOR.get());
+    }
+}
+
+pub(super) fn subtransaction_starts() {
+    let depth = SUBXACT_DEPTH.get();
+    if let Some(place) = SUBXACTS.get(depth) {
+        place.set(NESTING.get());
+    }
+    SUBXACT_DEPTH.set(depth + 1);
+}
+
+pub(super) fn subtransaction_ends(aborted: bool) {
+    let depth = SUBXACT_DEPTH.get().saturating_sub(1);
+    SUBXACT_DEPTH.set(depth);
+    if aborted && let Some(place) = SUBXACTS.get(depth) {
+        NESTING.set(place.get());
     }
 }
 
@@ -162,26 +172,46 @@ compat::executor_run_hook! {
             let seen = O::run(query);
             let outer = enter();
             if O::wants_errors(outer) {
-                super::catch::watched::<O>(query, &|| compat::chain_run!(PREV_RUN, query_desc, arguments));
+                watched_run::<O>(query_desc, arguments);
             } else {
                 compat::chain_run!(PREV_RUN, query_desc, arguments);
             }
             leave(outer);
             if let Some(seen) = seen {
-                O::ran(query, seen, arguments.1 == 0);
+                O::ran(query, seen);
             }
         }
+    }
+}
+
+/// A run whose error the observer wants to see.
+#[inline(never)]
+unsafe fn watched_run<O: Observer>(query_desc: *mut pg_sys::QueryDesc, arguments: compat::RunArguments) {
+    // SAFETY: as for executor_start.
+    unsafe {
+        super::catch::watched::<O>(Query::new(query_desc), &|| {
+            compat::chain_run!(PREV_RUN, query_desc, arguments);
+        });
     }
 }
 
 unsafe extern "C-unwind" fn executor_finish<O: Observer>(query_desc: *mut pg_sys::QueryDesc) {
     // SAFETY: as for executor_start.
     unsafe {
-        let query = Query::new(query_desc);
-        if query.is_suspendable() {
+        if Query::new(query_desc).is_suspendable() {
             // A SELECT has nothing left to do that could run a statement.
-            return chain_finish(query_desc);
+            chain_finish(query_desc);
+        } else {
+            finish_changes::<O>(query_desc);
         }
+    }
+}
+
+#[inline(never)]
+unsafe fn finish_changes<O: Observer>(query_desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: as for executor_start.
+    unsafe {
+        let query = Query::new(query_desc);
         let seen = O::finish(query);
         let outer = enter();
         if O::wants_errors(outer) {

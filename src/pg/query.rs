@@ -2,6 +2,7 @@
 
 use super::compat;
 use core::ffi::c_int;
+use core::ptr::NonNull;
 use pgrx::pg_sys;
 use steward_core::capture::entry::JIT_WORDS;
 use std::ffi::CStr;
@@ -9,30 +10,32 @@ use std::ffi::CStr;
 /// An execution between ExecutorStart and ExecutorEnd. Only this folder can make one, and it hands it out
 /// for the time of a hook, while the QueryDesc below it is alive; do not keep it.
 #[derive(Clone, Copy)]
-pub struct Query(*mut pg_sys::QueryDesc);
+pub struct Query(NonNull<pg_sys::QueryDesc>);
 
 impl Query {
     /// # Safety
     /// `query_desc` must be valid for as long as the value is used.
     #[inline(always)]
     pub(super) unsafe fn new(query_desc: *mut pg_sys::QueryDesc) -> Self {
-        Self(query_desc)
+        // SAFETY: valid, so not NULL.
+        Self(unsafe { NonNull::new_unchecked(query_desc) })
     }
 
+    #[inline(always)]
     pub(super) fn as_ptr(self) -> *mut pg_sys::QueryDesc {
-        self.0
+        self.0.as_ptr()
     }
 
     /// What tells this execution from the others that are open in the backend.
     #[inline(always)]
     pub fn address(self) -> usize {
-        self.0 as usize
+        self.as_ptr() as usize
     }
 
     #[inline(always)]
     pub fn query_id(self) -> u64 {
         // SAFETY: valid by construction; the plan outlives the execution.
-        unsafe { compat::query_id((*(*self.0).plannedstmt).queryId) }
+        unsafe { compat::query_id((*(*self.as_ptr()).plannedstmt).queryId) }
     }
 
     /// May its executor be left and entered again between rows? True for a SELECT that changes nothing.
@@ -40,8 +43,8 @@ impl Query {
     pub fn is_suspendable(self) -> bool {
         // SAFETY: as above.
         unsafe {
-            (*self.0).operation == pg_sys::CmdType::CMD_SELECT
-                && !(*(*self.0).plannedstmt).hasModifyingCTE
+            (*self.as_ptr()).operation == pg_sys::CmdType::CMD_SELECT
+                && !(*(*self.as_ptr()).plannedstmt).hasModifyingCTE
         }
     }
 
@@ -50,9 +53,9 @@ impl Query {
     pub fn rows(self) -> u64 {
         // SAFETY: the executor state exists from ExecutorStart to ExecutorEnd; NULL is tested.
         unsafe {
-            match (*self.0).estate.is_null() {
+            match (*self.as_ptr()).estate.is_null() {
                 true => 0,
-                false => compat::rows_processed((*self.0).estate),
+                false => compat::rows_processed((*self.as_ptr()).estate),
             }
         }
     }
@@ -62,7 +65,7 @@ impl Query {
     pub fn jit(self) -> Option<[u64; JIT_WORDS]> {
         // SAFETY: as above; es_jit is NULL unless something was compiled.
         unsafe {
-            let estate = (*self.0).estate;
+            let estate = (*self.as_ptr()).estate;
             if estate.is_null() || (*estate).es_jit.is_null() {
                 return None;
             }
@@ -76,28 +79,28 @@ impl Query {
             | pg_sys::InstrumentOption::INSTRUMENT_ROWS
             | pg_sys::InstrumentOption::INSTRUMENT_BUFFERS;
         // SAFETY: as above; Postgres reads the options when the executor starts.
-        unsafe { (*self.0).instrument_options |= wanted as c_int };
+        unsafe { (*self.as_ptr()).instrument_options |= wanted as c_int };
     }
 
     /// Were actual rows and times collected?
     pub fn is_instrumented(self) -> bool {
         // SAFETY: as above.
-        unsafe { (*self.0).instrument_options != 0 }
+        unsafe { (*self.as_ptr()).instrument_options != 0 }
     }
 
     /// The statement's own text, cut out of the string that the client sent.
     pub fn text<'a>(self) -> &'a [u8] {
         // SAFETY: the source text lives as long as the execution, for which the caller has the value.
         unsafe {
-            let planned = (*self.0).plannedstmt;
-            statement_text((*self.0).sourceText, (*planned).stmt_location, (*planned).stmt_len)
+            let planned = (*self.as_ptr()).plannedstmt;
+            statement_text((*self.as_ptr()).sourceText, (*planned).stmt_location, (*planned).stmt_len)
         }
     }
 
     /// `SELECT`, `INSERT`, `UPDATE`, `DELETE` or `MERGE`.
     pub fn command(self) -> &'static str {
         // SAFETY: as above.
-        command_name(unsafe { (*self.0).operation })
+        command_name(unsafe { (*self.as_ptr()).operation })
     }
 }
 

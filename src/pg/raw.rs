@@ -18,10 +18,9 @@ pub const CLOCK_MONOTONIC: c_int = 1;
 
 unsafe extern "C" {
     pub fn clock_gettime(clock: c_int, out: *mut Timespec) -> c_int;
-    // These three read statics and cannot raise where they are called.
+    // These read statics and cannot raise where they are called.
     pub fn geterrcode() -> c_int;
     pub fn GetUserId() -> pg_sys::Oid;
-    pub fn GetCurrentSubTransactionId() -> u32;
 }
 
 // SAFETY of every declaration: the signatures are those of Postgres's headers, versions 15 to 18.
@@ -59,11 +58,4 @@ unsafe extern "C-unwind" {
         qc: *mut pg_sys::QueryCompletion,
     );
     pub fn pg_re_throw() -> !;
-}
-
-/// The innermost subtransaction that is open.
-#[inline(always)]
-pub fn current_subxact() -> u32 {
-    // SAFETY: reads the state of the current transaction.
-    unsafe { GetCurrentSubTransactionId() }
 }

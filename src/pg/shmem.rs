@@ -205,9 +205,11 @@ impl<A: Plain, B: Plain, C: Plain, D: Plain, E: Plain> Area<A, B, C, D, E> {
     }
 }
 
-/// A row of counters in shared memory, changed without a lock.
+/// A row of counters in shared memory, changed without a lock. Before shared memory is there, it is a row of
+/// the process's own, so that reading needs no test.
 pub struct SharedCounters<const N: usize> {
-    base: Cell<*const [AtomicU64; N]>,
+    base: Cell<Option<&'static [AtomicU64; N]>>,
+    own: [AtomicU64; N],
 }
 
 // SAFETY: as for `Area`.
@@ -221,7 +223,7 @@ impl<const N: usize> Default for SharedCounters<N> {
 
 impl<const N: usize> SharedCounters<N> {
     pub const fn new() -> Self {
-        Self { base: Cell::new(core::ptr::null()) }
+        Self { base: Cell::new(None), own: [const { AtomicU64::new(0) }; N] }
     }
 
     pub const fn estimate_size() -> usize {
@@ -238,15 +240,18 @@ impl<const N: usize> SharedCounters<N> {
             if !found {
                 core::ptr::write_bytes(start, 0, size);
             }
-            self.base.set(start.add(start.align_offset(ALIGN)).cast());
+            self.base.set(start.add(start.align_offset(ALIGN)).cast::<[AtomicU64; N]>().as_ref());
         }
     }
 
-    /// `None` when there is no shared memory.
+    /// Was shared memory set up?
+    pub fn exists(&self) -> bool {
+        self.base.get().is_some()
+    }
+
     #[inline(always)]
-    pub fn get(&self) -> Option<&'static [AtomicU64; N]> {
-        // SAFETY: NULL, or set by `create` to memory that lives as long as the process.
-        unsafe { self.base.get().as_ref() }
+    pub fn get(&self) -> &[AtomicU64; N] {
+        self.base.get().unwrap_or(&self.own)
     }
 }
 

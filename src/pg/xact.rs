@@ -9,8 +9,9 @@ use pgrx::pg_sys;
 pub trait XactObserver: 'static {
     fn committed();
     fn aborted();
-    /// `aborted` is the id of the subtransaction; those that began in it have higher ids.
-    fn subtransaction_aborted(aborted: u32);
+    fn subtransaction_starts(id: u32);
+    /// The subtransaction is gone, and what began in it.
+    fn subtransaction_aborted(id: u32);
     /// The session is over; the last moment at which shared memory may be written.
     fn session_ends();
 }
@@ -37,10 +38,11 @@ unsafe extern "C-unwind" fn at_xact<O: XactObserver>(
 ) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            hot::transaction_ends(false);
             O::committed();
         }
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
-            hot::after_transaction_abort();
+            hot::transaction_ends(true);
             O::aborted();
         }
         _ => {}
@@ -53,9 +55,17 @@ unsafe extern "C-unwind" fn at_subxact<O: XactObserver>(
     _parent: pg_sys::SubTransactionId,
     _argument: *mut c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        hot::after_subtransaction_abort(subxact);
-        O::subtransaction_aborted(subxact);
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_START_SUB => {
+            hot::subtransaction_starts();
+            O::subtransaction_starts(subxact);
+        }
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => hot::subtransaction_ends(false),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
+            hot::subtransaction_ends(true);
+            O::subtransaction_aborted(subxact);
+        }
+        _ => {}
     }
 }
 
