@@ -198,8 +198,14 @@ CREATE FUNCTION steward.ingest_plan(event jsonb) RETURNS void
         WHERE s.queryid = id ORDER BY s.changed_at DESC LIMIT 1;
         IF before IS DISTINCT FROM now_id THEN
             INSERT INTO steward.plan_switches
-            VALUES (id, before, now_id, at, steward.histogram_counts(id))
+            VALUES (id, before, now_id, at,
+                    ARRAY(SELECT bucket::bigint FROM jsonb_array_elements_text(event -> 'histogram') AS bucket))
             ON CONFLICT DO NOTHING;
+        END IF;
+        IF jsonb_typeof(event -> 'plan') = 'null' THEN
+            UPDATE steward.plan_texts AS p SET last_seen = greatest(p.last_seen, at)
+            WHERE p.queryid = id AND p.planid = now_id;
+            RETURN;
         END IF;
         INSERT INTO steward.plan_texts AS p
         VALUES (id, now_id, event -> 'plan', (event ->> 'actual')::boolean, at, at)

@@ -78,7 +78,7 @@ fn fraction(p: f64) -> Result<f64, Error> {
 #[pg_extern(volatile, parallel_restricted, strict)]
 fn histogram_counts(queryid: i64) -> Result<Vec<i64>, ErrorReport> {
     let (counts, ..) = summed(&visible(queryid)?);
-    Ok(counts.iter().map(|count| *count as i64).collect())
+    Ok(counts.map(|count| count as i64).to_vec())
 }
 
 /// A percentile in milliseconds of what was counted between two readings of `histogram_counts`.

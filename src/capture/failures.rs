@@ -144,12 +144,12 @@ fn execution(slot: &open::Slot, outcome: Outcome, error: &Error<'_>) {
     let Some(query) = slot.query() else { return };
     let raw = query.text();
     let entry =
-        pending::claim(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get(), raw, false);
+        pending::claim(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get(), raw);
     entry.failed(&outcome.counted(slot.elapsed_ns.get()));
     if let Some(words) = slot.usage() {
         entry.used(words);
     }
-    let basics = basics(entry.key(), outcome, query.command(), slot.elapsed_ns.get(), raw, false);
+    let basics = basics(entry.key(), outcome, query.command(), slot.elapsed_ns.get(), raw);
     if let Some(mut event) = Execution::new(&basics) {
         event = event.with_plan(query.plan_id(), slot.plan_ns.get());
         if let Some(words) = slot.usage() {
@@ -161,9 +161,9 @@ fn execution(slot: &open::Slot, outcome: Outcome, error: &Error<'_>) {
 
 fn utility(begun: &Begun, elapsed_ns: u64, outcome: Outcome, error: &Error<'_>) {
     let raw = begun.text;
-    let entry = pending::claim(begun.query_id, begun.user_id, begun.toplevel, raw, true);
+    let entry = pending::claim(begun.query_id, begun.user_id, begun.toplevel, raw);
     entry.failed(&outcome.counted(elapsed_ns));
-    let basics = basics(entry.key(), outcome, "UTILITY", elapsed_ns, raw, true);
+    let basics = basics(entry.key(), outcome, "UTILITY", elapsed_ns, raw);
     if let Some(event) = Execution::new(&basics) {
         send(event, error);
     }
@@ -180,9 +180,9 @@ fn before_execution(outcome: Outcome, error: &Error<'_>) {
     let user_id = session::user_id();
     if query_id != 0 && hot::nesting() <= 1 {
         let elapsed_ns = clock::monotonic_ns() - planning_ns;
-        let entry = pending::claim(query_id, user_id, true, raw, false);
+        let entry = pending::claim(query_id, user_id, true, raw);
         entry.failed(&outcome.counted(elapsed_ns));
-        let basics = basics(entry.key(), outcome, "PLAN", elapsed_ns, raw, false);
+        let basics = basics(entry.key(), outcome, "PLAN", elapsed_ns, raw);
         if let Some(event) = Execution::new(&basics) {
             send(event, error);
         }
@@ -197,7 +197,7 @@ fn before_execution(outcome: Outcome, error: &Error<'_>) {
         toplevel: 1,
         reserved: 0,
     };
-    let basics = basics(key, outcome, "PARSE", waited_us * 1_000, raw, true);
+    let basics = basics(key, outcome, "PARSE", waited_us * 1_000, raw);
     if unidentified_allowed() && let Some(event) = Execution::new(&basics) {
         send(event, error);
     }
@@ -209,7 +209,6 @@ fn basics<'a>(
     command: &'static str,
     elapsed_ns: u64,
     raw: &'a [u8],
-    utility: bool,
 ) -> Basics<'a> {
     Basics {
         key,
@@ -218,7 +217,6 @@ fn basics<'a>(
         command,
         elapsed_ns,
         raw,
-        utility,
         in_error: true,
     }
 }

@@ -162,7 +162,7 @@ fn first_planned(query_id: u64, elapsed_ns: u64) {
     shield::quietly(|| {
         watch_session();
         let text = crate::pg::errors::client_query();
-        pending::claim(query_id, session::user_id(), hot::nesting() == 0, text, false)
+        pending::claim(query_id, session::user_id(), hot::nesting() == 0, text)
             .planned(elapsed_ns);
     });
 }
@@ -222,8 +222,8 @@ fn count_closely(
         control::add(Counter::OwnNs, own_ns * 2 * weight);
     }
     let plan_id = query.plan_id();
-    if entry.plan_changed(plan_id) {
-        slow::check_plan(query, entry.key(), plan_id);
+    if entry.ran_plan(plan_id) {
+        entry.settle_plan(slow::check_plan(query, entry.key(), plan_id));
     }
 }
 
@@ -234,7 +234,7 @@ fn count_first(slot: &'static open::Slot, query: Query) {
         (slot.query_id.get(), slot.user_id.get(), slot.toplevel.get());
     let entry = shield::quietly(|| {
         watch_session();
-        pending::claim(query_id, user_id, toplevel, query.text(), false)
+        pending::claim(query_id, user_id, toplevel, query.text())
     });
     if let Some(entry) = entry {
         count_closely(slot, query, entry, 1);
@@ -243,12 +243,12 @@ fn count_first(slot: &'static open::Slot, query: Query) {
 
 /// Is this execution to be recorded, and why?
 fn reason(armed: bool, elapsed_ns: u64) -> Option<Reason> {
+    if armed {
+        return Some(Reason::Armed);
+    }
     let threshold_ms = guc::int(&settings::SLOW_THRESHOLD_MS);
     if threshold_ms >= 0 && elapsed_ns >= threshold_ms as u64 * 1_000_000 {
         return Some(Reason::Slow);
-    }
-    if armed {
-        return Some(Reason::Armed);
     }
     let rate = guc::float(&settings::SAMPLE_RATE);
     (rate > 0.0 && is_drawn(rate)).then_some(Reason::Sampled)
@@ -340,7 +340,7 @@ fn leave_database(statement: Utility) {
 fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
     watch_session();
     let entry =
-        pending::claim(begun.query_id, begun.user_id, begun.toplevel, begun.text, true);
+        pending::claim(begun.query_id, begun.user_id, begun.toplevel, begun.text);
     entry.executed(elapsed_ns, rows);
     let words = begun.usage.map(|start| usage::since(&start));
     if let Some(words) = &words {
@@ -354,7 +354,6 @@ fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
             command: "UTILITY",
             elapsed_ns,
             raw: begun.text,
-            utility: true,
             in_error: false,
         };
         slow::record_utility(&basics, rows, words.as_ref());

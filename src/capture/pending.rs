@@ -44,6 +44,8 @@ pub struct Entry {
     histogram: [Cell<u16>; BUCKETS],
     /// The plan that ran last, where it was looked at; 0 for none.
     plan_id: Cell<i64>,
+    /// The plan that is known to be recorded; 0 for none.
+    settled_plan: Cell<i64>,
     pub repeat: repeats::Count,
 }
 
@@ -68,6 +70,7 @@ impl Entry {
             usage: usage::ZERO,
             histogram: [const { Cell::new(0) }; BUCKETS],
             plan_id: Cell::new(0),
+            settled_plan: Cell::new(0),
             repeat: repeats::Count::new(),
         }
     }
@@ -156,9 +159,15 @@ impl Entry {
         shield::quietly(|| self.flush(true));
     }
 
-    /// Notes the plan that ran; `true` when it is another than before.
-    pub fn plan_changed(&self, plan_id: i64) -> bool {
-        self.plan_id.replace(plan_id) != plan_id
+    /// Notes the plan that ran; `true` when it is not known to be recorded.
+    pub fn ran_plan(&self, plan_id: i64) -> bool {
+        self.plan_id.set(plan_id);
+        self.settled_plan.get() != plan_id
+    }
+
+    /// Notes whether the plan that ran last is recorded.
+    pub fn settle_plan(&self, settled: bool) {
+        self.settled_plan.set(if settled { self.plan_id.get() } else { 0 });
     }
 
     #[inline(always)]
@@ -278,7 +287,6 @@ pub fn claim(
     user_id: u32,
     toplevel: bool,
     raw: &[u8],
-    utility: bool,
 ) -> &'static Entry {
     if let Some(entry) = find(query_id, user_id, toplevel) {
         return entry;
@@ -300,9 +308,10 @@ pub fn claim(
     place.toplevel.set(toplevel);
     place.needs_text.set(true);
     place.plan_id.set(0);
+    place.settled_plan.set(0);
     USES.set(USES.get().wrapping_add(1));
     place.last_use.set(USES.get());
-    texts::remember_source(query_id, raw, utility);
+    texts::remember_source(query_id, raw);
     place
 }
 

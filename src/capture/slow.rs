@@ -10,7 +10,7 @@ use crate::settings;
 use serde::Serialize;
 use serde_json::Value;
 use steward_core::capture::comment::{Tags, parse_sqlcommenter, parse_traceparent};
-use steward_core::capture::entry::Resources;
+use steward_core::capture::entry::{PlanVerdict, Resources};
 use steward_core::capture::table::Key;
 
 /// Why an execution was recorded.
@@ -103,7 +103,6 @@ pub struct Basics<'a> {
     pub command: &'static str,
     pub elapsed_ns: u64,
     pub raw: &'a [u8],
-    pub utility: bool,
     /// An error is being reported: no catalogs.
     pub in_error: bool,
 }
@@ -176,12 +175,15 @@ impl Execution {
 
 /// The shared entry's text; else what this backend parsed; else the source with every literal hidden.
 fn text_of(basics: &Basics<'_>, shared: Option<Vec<u8>>) -> String {
-    let bytes = match shared {
-        Some(text) => text,
-        None if basics.in_error => return texts::hidden_in_error(basics.raw, basics.utility),
-        None => texts::normalised(basics.key.queryid)
-            .unwrap_or_else(|| texts::hidden(basics.raw, basics.utility)),
-    };
+    let id = basics.key.queryid;
+    let bytes = shared.or_else(|| match basics.in_error {
+        true => texts::normalised_in_error(id),
+        false => texts::normalised(id),
+    });
+    let bytes = bytes.unwrap_or_else(|| match basics.in_error {
+        true => texts::hidden_in_error(basics.raw),
+        false => texts::hidden(basics.raw),
+    });
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -239,10 +241,10 @@ pub fn record(slot: &open::Slot, query: Query, key: Key, reason: Reason) {
             command: query.command(),
             elapsed_ns: slot.elapsed_ns.get(),
             raw: query.text(),
-            utility: false,
             in_error: false,
         };
         let plan_id = query.plan_id();
+        record_plan(query, &key, plan_id, reason);
         let Some(mut event) = Execution::new(&basics) else { return };
         event = event.with_rows(query.rows()).with_plan(plan_id, slot.plan_ns.get());
         if let Some(words) = slot.usage() {
@@ -252,7 +254,6 @@ pub fn record(slot: &open::Slot, query: Query, key: Key, reason: Reason) {
             event.parameters = parameters(query);
         }
         event.send();
-        record_plan(query, &key, plan_id, reason);
     });
     account(begun_ns);
 }
@@ -272,24 +273,39 @@ pub fn record_utility(basics: &Basics<'_>, rows: u64, words: Option<&usage::Word
     account(begun_ns);
 }
 
-/// Looks at the plan of a fast execution, and records it when it is new.
+/// Looks at the plan of a fast execution, and records it when it is new. `true`: it is recorded.
 #[inline(never)]
-pub fn check_plan(query: Query, key: Key, plan_id: i64) {
+pub fn check_plan(query: Query, key: Key, plan_id: i64) -> bool {
     let begun_ns = clock::monotonic_ns();
-    shield::quietly(|| {
-        if control::takes_plans() && settings::CAPTURE_PLANS.get() && store::wants_plan(&key, plan_id, false)
-        {
-            send_plan(query, key.queryid, plan_id);
+    let settled = shield::quietly(|| {
+        if !records_plans() {
+            return false;
+        }
+        match store::see_plan(&key, plan_id, false) {
+            PlanVerdict::Known => true,
+            PlanVerdict::Later => false,
+            PlanVerdict::Record { with_text } => {
+                send_plan(query, &key, plan_id, with_text);
+                true
+            }
         }
     });
     account(begun_ns);
+    settled.unwrap_or(false)
+}
+
+fn records_plans() -> bool {
+    control::takes_plans() && settings::CAPTURE_PLANS.get()
 }
 
 fn record_plan(query: Query, key: &Key, plan_id: i64, reason: Reason) {
-    let armed = reason == Reason::Armed;
-    let wanted = control::takes_plans() && settings::CAPTURE_PLANS.get();
-    if armed || (wanted && store::wants_plan(key, plan_id, true)) {
-        send_plan(query, key.queryid, plan_id);
+    if reason == Reason::Armed {
+        return send_plan(query, key, plan_id, true);
+    }
+    if records_plans()
+        && let PlanVerdict::Record { with_text } = store::see_plan(key, plan_id, true)
+    {
+        send_plan(query, key, plan_id, with_text);
     }
 }
 
@@ -301,25 +317,34 @@ struct PlanEvent {
     planid: i64,
     /// Does it hold actual rows and times?
     actual: bool,
-    plan: Value,
+    /// Left out when it is stored already, or too long.
+    plan: Option<Value>,
+    /// The statement's histogram when it was seen with this plan.
+    histogram: Vec<u64>,
 }
 
-fn send_plan(query: Query, query_id: u64, plan_id: i64) {
-    let Some(printed) = query.explain_json() else { return };
-    let limit = settings::MAX_PLAN_LENGTH.get() as usize * 1024;
-    let Ok(mut plan) = serde_json::from_str::<Value>(&text::to_utf8(&printed)) else { return };
-    if printed.len() > limit {
-        return control::add(Counter::EventsTooLarge, 1);
-    }
-    steward_core::capture::plan::redact(&mut plan);
+fn send_plan(query: Query, key: &Key, plan_id: i64, with_text: bool) {
     let event = PlanEvent {
         captured_us: clock::now_us(),
-        queryid: query_id as i64,
+        queryid: key.queryid as i64,
         planid: plan_id,
         actual: query.is_instrumented(),
-        plan,
+        plan: if with_text { plan_text(query) } else { None },
+        histogram: store::histogram(key.queryid, key.dbid).to_vec(),
     };
     events::push(events::Kind::Plan, &event);
+}
+
+/// The plan with its literals replaced.
+fn plan_text(query: Query) -> Option<Value> {
+    let printed = query.explain_json()?;
+    if printed.len() > settings::MAX_PLAN_LENGTH.get() as usize * 1024 {
+        control::add(Counter::EventsTooLarge, 1);
+        return None;
+    }
+    let mut plan = serde_json::from_str::<Value>(&text::to_utf8(&printed)).ok()?;
+    steward_core::capture::plan::redact(&mut plan);
+    Some(plan)
 }
 
 fn parameters(query: Query) -> Option<String> {

@@ -10,7 +10,8 @@ use crate::pg::{clock, guc};
 use crate::settings;
 use core::ffi::CStr;
 use steward_core::capture::arena::{self, Arena, ArenaMeta, BLOCK_BYTES, Block};
-use steward_core::capture::entry::{Counts, Entry};
+use steward_core::capture::entry::{Counts, Entry, PlanVerdict};
+use steward_core::capture::histogram::{self, BUCKETS};
 use steward_core::capture::limiter;
 use steward_core::capture::table::{self, Admission, Key, Slot, Table, TableMeta};
 
@@ -277,13 +278,30 @@ pub fn reset(everything: bool, wanted: impl Fn(&Key) -> bool) {
     }
 }
 
-/// Is the text of this plan to be recorded now?
-pub fn wants_plan(key: &Key, plan_id: i64, slow: bool) -> bool {
+/// The statement was seen with this plan: is that to be recorded?
+pub fn see_plan(key: &Key, plan_id: i64, slow: bool) -> PlanVerdict {
     let now_us = clock::now_us();
-    let wanted = partition(key).exclusive(|arrays| {
+    let verdict = partition(key).exclusive(|arrays| {
         let part = Part::of(arrays)?;
         let index = part.table.find(key)?;
-        Some(part.entries.get_mut(index)?.wants_plan(plan_id, now_us, slow))
+        Some(part.entries.get_mut(index)?.see_plan(plan_id, now_us, slow))
     });
-    wanted.flatten().unwrap_or(slow)
+    // Without an entry nothing is remembered: a slow execution gets its plan, a fast one asks again.
+    let unknown = if slow { PlanVerdict::Record { with_text: true } } else { PlanVerdict::Later };
+    verdict.flatten().unwrap_or(unknown)
+}
+
+/// The histogram of a statement in this database, all users together.
+pub fn histogram(query_id: u64, database: u32) -> [u64; BUCKETS] {
+    let mut sum = [0; BUCKETS];
+    for partition in &TABLE {
+        partition.shared(|view| {
+            for (slot, entry) in view.c.iter().zip(view.d) {
+                if slot.occupied != 0 && slot.key.queryid == query_id && slot.key.dbid == database {
+                    histogram::add(&mut sum, &entry.histogram.counts());
+                }
+            }
+        });
+    }
+    sum
 }

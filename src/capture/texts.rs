@@ -25,7 +25,6 @@ const KNOWN: usize = 512;
 struct Kept {
     raw: Vec<u8>,
     constants: Option<(Vec<Constant>, u32)>,
-    utility: bool,
     backslash: Backslash,
 }
 
@@ -61,13 +60,13 @@ pub fn remember_parsed(parsed: Parsed) {
     let constants = (!parsed.is_utility()).then(|| parsed.constants());
     // A string of several statements was read as a whole, maybe before a SET of its own took effect.
     let backslash = if parsed.is_whole_source() { backslash() } else { Backslash::Unknown };
-    keep(query_id, Kept { raw: cut(parsed.text()), constants, utility: parsed.is_utility(), backslash });
+    keep(query_id, Kept { raw: cut(parsed.text()), constants, backslash });
 }
 
 /// Keeps the text of a statement that runs, unless something better is there.
-pub fn remember_source(query_id: u64, raw: &[u8], utility: bool) {
+pub fn remember_source(query_id: u64, raw: &[u8]) {
     if !is_kept(query_id) {
-        let kept = Kept { raw: cut(raw), constants: None, utility, backslash: Backslash::Unknown };
+        let kept = Kept { raw: cut(raw), constants: None, backslash: Backslash::Unknown };
         keep(query_id, kept);
     }
 }
@@ -93,39 +92,47 @@ fn keep(query_id: u64, kept: Kept) {
 
 /// The normalised text in UTF-8, if this backend has it.
 pub fn normalised(query_id: u64) -> Option<Vec<u8>> {
+    normalised_by(query_id, text::to_utf8)
+}
+
+/// As `normalised`, while an error is being reported.
+pub fn normalised_in_error(query_id: u64) -> Option<Vec<u8>> {
+    normalised_by(query_id, text::to_utf8_in_error)
+}
+
+fn normalised_by(query_id: u64, to_utf8: impl Fn(&[u8]) -> String) -> Option<Vec<u8>> {
     let mut texts = TEXTS.try_borrow_mut().ok()?;
     let kept = texts.as_mut()?.get(&query_id)?;
-    Some(finish(&match &kept.constants {
+    let normalised = match &kept.constants {
         Some((constants, highest)) => {
             normalize_at_with(&kept.raw, constants, *highest, kept.backslash)
         }
-        None => hide_all(&kept.raw, kept.utility, kept.backslash),
-    }))
+        None => hide_all(&kept.raw, kept.backslash),
+    };
+    Some(limited(to_utf8(&normalised)))
 }
 
 /// A text with every literal hidden, in UTF-8.
-pub fn hidden(raw: &[u8], utility: bool) -> Vec<u8> {
-    finish(&hide_all(&cut(raw), utility, Backslash::Unknown))
+pub fn hidden(raw: &[u8]) -> Vec<u8> {
+    limited(text::to_utf8(&hide_all(&cut(raw), Backslash::Unknown)))
 }
 
 /// As `hidden`, while an error is being reported.
-pub fn hidden_in_error(raw: &[u8], utility: bool) -> String {
-    let text = text::to_utf8_in_error(&hide_all(&cut(raw), utility, Backslash::Unknown));
-    let limit = guc::int(&settings::MAX_QUERY_LENGTH) as usize;
-    String::from_utf8_lossy(clip(text.as_bytes(), limit)).into_owned()
+pub fn hidden_in_error(raw: &[u8]) -> Vec<u8> {
+    limited(text::to_utf8_in_error(&hide_all(&cut(raw), Backslash::Unknown)))
 }
 
-/// A text that was cut may have lost the words that say what the body of a DO or a function is written in, so
-/// nothing of it is shown.
-fn hide_all(raw: &[u8], utility: bool, backslash: Backslash) -> Vec<u8> {
-    match utility && raw.len() < longest_raw() {
+/// The form for utility statements serves for all: it numbers on from the text's own parameters, and shows the
+/// shape of a DO or a function. A text that was cut may have lost the words that say what such a body is
+/// written in, so nothing of it is shown.
+fn hide_all(raw: &[u8], backslash: Backslash) -> Vec<u8> {
+    match raw.len() < longest_raw() {
         true => normalize_utility_with(raw, backslash),
         false => normalize_with(raw, Placeholder::Numbered(1), backslash),
     }
 }
 
-fn finish(normalised: &[u8]) -> Vec<u8> {
-    let text = text::to_utf8(normalised);
+fn limited(text: String) -> Vec<u8> {
     clip(text.as_bytes(), guc::int(&settings::MAX_QUERY_LENGTH) as usize).to_vec()
 }
 

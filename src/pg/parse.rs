@@ -61,8 +61,10 @@ impl Parsed {
                 true => &[][..],
                 false => core::slice::from_raw_parts(jumble.clocations, count),
             };
-            let constants =
+            let mut constants: Vec<Constant> =
                 locations.iter().filter_map(|location| compat::constant(location, base)).collect();
+            // Postgres lists them in the order of the tree.
+            constants.sort_unstable_by_key(|constant| constant.offset);
             (constants, jumble.highest_extern_param_id.max(0) as u32)
         }
     }

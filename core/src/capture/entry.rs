@@ -271,6 +271,73 @@ pub struct TextRef {
     pub length: u32,
 }
 
+/// Plans remembered per statement.
+const PLANS: usize = 4;
+const SECOND_US: i64 = 1_000_000;
+
+/// The plans that a statement was seen with. All-zero: none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plans {
+    /// The plan seen last, as far as it was recorded.
+    current: i64,
+    /// When it became that; microseconds since 2000-01-01.
+    switched_us: i64,
+    /// Plans whose text was recorded, and when.
+    recorded: [(i64, i64); PLANS],
+}
+
+/// What to do about a plan that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanVerdict {
+    /// Nothing: it is the current one, and its text is there.
+    Known,
+    /// Nothing yet: ask again.
+    Later,
+    /// Record that it is in use now, with its text when that is due.
+    Record {
+        /// The text has not been recorded for an hour.
+        with_text: bool,
+    },
+}
+
+impl Plans {
+    /// A plan's text is due when it was not recorded yet, and once an hour all the same, in case the record was lost on
+    /// the way. A switch to another plan is recorded at most every 10 s, every second when it was `slow`: plans that
+    /// depend on parameters alternate.
+    fn see(&mut self, plan_id: i64, now_us: i64, slow: bool) -> PlanVerdict {
+        let age_us = |then_us: i64| now_us.saturating_sub(then_us);
+        let with_text = !self
+            .recorded
+            .iter()
+            .any(|(id, then_us)| *id == plan_id && age_us(*then_us) < 3_600 * SECOND_US);
+        let switches = self.current != plan_id;
+        if !switches && !with_text {
+            return PlanVerdict::Known;
+        }
+        let wait_us = if slow { SECOND_US } else { 10 * SECOND_US };
+        if switches && self.current != 0 && age_us(self.switched_us) < wait_us {
+            return PlanVerdict::Later;
+        }
+        if switches {
+            (self.current, self.switched_us) = (plan_id, now_us);
+        }
+        if with_text {
+            self.remember(plan_id, now_us);
+        }
+        PlanVerdict::Record { with_text }
+    }
+
+    /// Takes the plan's own place, or that of the one recorded longest ago.
+    fn remember(&mut self, plan_id: i64, now_us: i64) {
+        let own = self.recorded.iter().position(|(id, _)| *id == plan_id);
+        let oldest = (0..PLANS).min_by_key(|&place| self.recorded[place].1);
+        if let Some(place) = own.or(oldest) {
+            self.recorded[place] = (plan_id, now_us);
+        }
+    }
+}
+
 /// The entry of one statement in the shared table. All-zero is an empty one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -285,10 +352,8 @@ pub struct Entry {
     pub last_seen_us: i64,
     /// The plan last seen; 0 for none.
     pub plan_id: i64,
-    /// The plan whose text was recorded last, and when.
-    pub recorded_plan_id: i64,
-    /// See `recorded_plan_id`; microseconds since 2000-01-01.
-    pub recorded_plan_us: i64,
+    /// Plans that were recorded.
+    pub plans: Plans,
     /// Limit on slow executions recorded.
     pub limit: Bucket,
     /// The normalised text.
@@ -314,21 +379,13 @@ impl Entry {
         self.last_seen_us = self.last_seen_us.max(seen_us);
     }
 
-    /// Is the text of this plan to be recorded now? When it is another than the last, but not more than every
-    /// 10 s (plans that depend on parameters alternate); and once an hour all the same, in case the record was lost
-    /// on the way. A statement that ran less than five times has to prove itself first, unless it is `slow`.
-    pub fn wants_plan(&mut self, plan_id: i64, now_us: i64, slow: bool) -> bool {
-        const SECOND_US: i64 = 1_000_000;
-        let age_us = now_us.saturating_sub(self.recorded_plan_us);
-        let known = self.recorded_plan_id == plan_id;
-        let due = self.recorded_plan_id == 0
-            || age_us >= if known { 3_600 * SECOND_US } else { 10 * SECOND_US };
-        let proven = slow || self.counts.exec.count >= 5;
-        if due && proven {
-            self.recorded_plan_id = plan_id;
-            self.recorded_plan_us = now_us;
+    /// The statement was seen with this plan: is that to be recorded? A statement that completed less than five times
+    /// has to prove itself first, unless this execution was `slow`: one that never comes again is not worth a plan.
+    pub fn see_plan(&mut self, plan_id: i64, now_us: i64, slow: bool) -> PlanVerdict {
+        match slow || self.counts.exec.count >= 5 {
+            true => self.plans.see(plan_id, now_us, slow),
+            false => PlanVerdict::Later,
         }
-        due && proven
     }
 
     /// Adds the counts of an entry that had to go, so that totals stay true.
@@ -385,17 +442,22 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_recorded_when_new_and_then_once_an_hour() {
+    fn a_plan_is_recorded_when_it_is_new_and_its_text_once_an_hour() {
+        use PlanVerdict::{Known, Later, Record};
         const S: i64 = 1_000_000;
+        let (text, switch) = (Record { with_text: true }, Record { with_text: false });
         let mut entry = Entry::default();
-        assert!(!entry.wants_plan(7, S, false), "one execution proves nothing");
-        assert!(entry.wants_plan(7, S, true));
-        assert!(!entry.wants_plan(7, 100 * S, true));
-        assert!(!entry.wants_plan(8, 5 * S, true), "alternating plans are limited");
-        assert!(entry.wants_plan(8, 200 * S, true));
-        assert!(entry.wants_plan(8, 4_000 * S, true), "in case the record was lost");
+        assert_eq!(entry.see_plan(7, S, false), Later, "one execution proves nothing");
+        assert_eq!(entry.see_plan(7, S, true), text);
+        assert_eq!(entry.see_plan(7, 100 * S, true), Known);
+        assert_eq!(entry.see_plan(8, 100 * S, true), text);
+        assert_eq!(entry.see_plan(7, 100 * S + S / 2, true), Later, "alternating plans are limited");
+        assert_eq!(entry.see_plan(7, 102 * S, true), switch, "back again, its text is known");
         entry.counts.exec.count = 5;
-        assert!(entry.wants_plan(9, 5_000 * S, false));
+        assert_eq!(entry.see_plan(8, 110 * S, false), Later);
+        assert_eq!(entry.see_plan(8, 113 * S, false), switch);
+        assert_eq!(entry.see_plan(8, 4_000 * S, false), text, "in case the record was lost");
+        assert_eq!(entry.see_plan(8, 4_001 * S, false), Known);
     }
 
     #[test]
