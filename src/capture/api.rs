@@ -3,7 +3,7 @@
 use super::store::{self, Statement};
 use super::{armed, control, control::Counter, pending};
 use crate::error::{self, Error};
-use crate::pg::{clock, session, spi};
+use crate::pg::{session, spi};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::json;
@@ -117,7 +117,7 @@ fn statements_reset(
     });
     if everything {
         pending::discard();
-        control::set(Counter::ResetAt, clock::now_us() as u64);
+        control::reset();
     }
     let arguments = json!({"userid": user, "dbid": database, "queryid": queryid});
     spi::audit("statements_reset", &arguments);

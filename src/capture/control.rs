@@ -73,6 +73,24 @@ pub fn add(counter: Counter, value: u64) {
     cell(counter).fetch_add(value, Relaxed);
 }
 
+/// Starts the counters again that users see; the level and what is armed stay.
+pub fn reset() {
+    use Counter::*;
+    let counters = [
+        EventsWritten,
+        EventsLost,
+        EventsSuppressed,
+        EventsTooLarge,
+        Untracked,
+        Unidentified,
+        InternalErrors,
+        OwnNs,
+        StatementNs,
+    ];
+    counters.map(|counter| set(counter, 0));
+    set(ResetAt, clock::now_us() as u64);
+}
+
 #[inline(always)]
 pub fn level() -> u8 {
     get(Counter::Level) as u8

@@ -13,7 +13,8 @@
 //! - Nothing leaves a backend as text before it went through the normaliser.
 //!
 //! **Reading order:** `open` and `pending` (one backend), `store` (shared entries), `events` (the ring),
-//! `hook` (what calls them), `worker` (ring to tables), `api` (SQL).
+//! `slow` and `failures`
+//! (what an event says), `hook` (what calls them), `worker` (ring to tables), `api` (SQL).
 
 pub mod api;
 mod armed;
@@ -28,6 +29,7 @@ mod rows;
 mod slow;
 mod store;
 mod texts;
+mod waits;
 pub mod worker;
 
 use crate::pg::shmem::ShmemUser;
@@ -40,11 +42,11 @@ impl ShmemUser for Capture {
     const TRANCHE: &'static CStr = c"pg_steward";
 
     fn bytes() -> usize {
-        control::bytes() + store::bytes() + events::bytes() + armed::bytes()
+        control::bytes() + store::bytes() + events::bytes() + armed::bytes() + waits::bytes()
     }
 
     fn locks() -> usize {
-        store::PARTITIONS + 2
+        store::PARTITIONS + 3
     }
 
     fn create() {
@@ -52,5 +54,6 @@ impl ShmemUser for Capture {
         store::create(Self::TRANCHE);
         events::create(Self::TRANCHE, store::PARTITIONS);
         armed::create(Self::TRANCHE, store::PARTITIONS + 1);
+        waits::create(Self::TRANCHE, store::PARTITIONS + 2);
     }
 }

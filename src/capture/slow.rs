@@ -3,7 +3,7 @@
 //! All of this runs after the statement's own work, in `pg::shield`; nothing here is on the way of an
 //! ordinary execution.
 
-use super::{control, control::Counter, events, open, store, texts};
+use super::{control, control::Counter, events, open, store, texts, waits};
 use crate::pg::query::Query;
 use crate::pg::{clock, guc, params, session, shield, text, usage};
 use crate::settings;
@@ -50,6 +50,8 @@ pub struct Execution {
     trace_id: Option<String>,
     span_id: Option<String>,
     tags: Option<Value>,
+    /// Samples by what the statement waited for.
+    waits: Option<Value>,
 }
 
 /// Buffers, I/O times and WAL, under pg_stat_statements' names.
@@ -143,6 +145,7 @@ impl Execution {
             trace_id: trace.trace_id,
             span_id: trace.span_id,
             tags: trace.tags,
+            waits: waits::of_this_statement(),
         })
     }
 

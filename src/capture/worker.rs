@@ -10,14 +10,18 @@
 
 use super::control::{self, Counter};
 use super::events::{self, Event, Presence};
+use super::waits;
 use crate::pg::{clock, session, shield, spi, worker};
 use crate::settings;
 use core::time::Duration;
 use std::collections::HashMap;
 use steward_core::capture::degrade::{self, Level};
 
-/// Time between two looks of the launcher.
-const TICK: Duration = Duration::from_secs(1);
+/// Time between two looks of the launcher at databases and own cost.
+const TICK_US: i64 = 1_000_000;
+/// Time between two samples of waits while a statement takes long, and while none does.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
+const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// Looks between two visits to a database that had no extension; CREATE EXTENSION says so by itself, but a
 /// database copied from another does not.
 const LOOK_AGAIN_TICKS: u64 = 300;
@@ -35,13 +39,20 @@ worker::main!(steward_coordinator_main, coordinator);
 fn launcher(_database: u32) {
     worker::begin(0);
     let mut launcher = Launcher::default();
-    while worker::wait(TICK) {
-        launcher.tick();
+    let mut busy = false;
+    while worker::wait(if busy { BUSY_WAIT } else { IDLE_WAIT }) {
+        busy = settings::CAPTURE_ENABLED.get() && waits::sample();
+        let now_us = clock::now_us();
+        if now_us - launcher.ticked_us >= TICK_US {
+            launcher.ticked_us = now_us;
+            launcher.tick();
+        }
     }
 }
 
 #[derive(Default)]
 struct Launcher {
+    ticked_us: i64,
     ticks: u64,
     calm_ticks: u32,
     own_ns: u64,
@@ -63,6 +74,11 @@ impl Launcher {
     fn watch_own_cost(&mut self) {
         let (own_ns, statement_ns) =
             (control::get(Counter::OwnNs), control::get(Counter::StatementNs));
+        if own_ns < self.own_ns || statement_ns < self.statement_ns {
+            // Somebody reset the counters.
+            (self.own_ns, self.statement_ns) = (own_ns, statement_ns);
+            return;
+        }
         let own = own_ns.wrapping_sub(self.own_ns) as f64;
         let statements = statement_ns.wrapping_sub(self.statement_ns) as f64;
         // Too little ran to say anything: counts go on to the next tick.

@@ -236,3 +236,21 @@ pub fn constant(
     #[cfg(not(feature = "pg18"))]
     Some(steward_core::capture::normalize::Constant { offset, length: None, squashed: false })
 }
+
+/// The status of a backend in the local copy; indexes count from 1.
+///
+/// # Safety
+/// `index` must not be above `pgstat_fetch_stat_numbackends()`.
+pub unsafe fn backend_status(index: core::ffi::c_int) -> *mut pg_sys::PgBackendStatus {
+    // SAFETY: by the contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let local = pg_sys::pgstat_fetch_stat_local_beentry(index);
+        #[cfg(not(feature = "pg15"))]
+        let local = pg_sys::pgstat_get_local_beentry_by_index(index);
+        match local.is_null() {
+            true => core::ptr::null_mut(),
+            false => &raw mut (*local).backendStatus,
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! Each hook is installed once, here; who is called is said in `lib.rs`. Nothing in this folder names a
 //! capability.
 
+pub mod activity;
 pub mod backend;
 mod catch;
 pub mod clock;
