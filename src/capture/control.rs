@@ -87,7 +87,7 @@ pub fn reset() {
         OwnNs,
         StatementNs,
     ];
-    counters.map(|counter| set(counter, 0));
+    counters.into_iter().for_each(|counter| set(counter, 0));
     set(ResetAt, clock::now_us() as u64);
 }
 
