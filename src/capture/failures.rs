@@ -173,7 +173,8 @@ fn utility(begun: &Begun, elapsed_ns: u64, outcome: Outcome, error: &Error<'_>) 
 /// waiting for a lock to be analysed.
 fn before_execution(outcome: Outcome, error: &Error<'_>) {
     let (query_id, planning_ns) = PLANNING.get();
-    let raw = errors::client_query();
+    let raw = errors::client_query().trim_ascii();
+    let raw = raw.strip_suffix(b";").unwrap_or(raw);
     if raw.is_empty() || !errors::serves_client() || !super::hook::is_tracking(0) {
         return;
     }
