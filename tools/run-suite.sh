@@ -72,7 +72,7 @@ layer_regress() { run_pg_regress regress/pg_regress "$REPO_DIR/pg_test/regress" 
 
 layer_isolation() { run_pg_regress isolation/pg_isolation_regress "$REPO_DIR/pg_test/isolation" 'specs/*.spec'; }
 
-layer_t() { (cd "$REPO_DIR" && cargo test -p steward-test); }
+layer_t() { (cd "$REPO_DIR" && cargo test --locked --no-fail-fast -p steward-test); }
 
 # A layer's closing line is repeated at the end, where it can be seen beside the others'.
 run_layer() {
