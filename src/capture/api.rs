@@ -3,7 +3,7 @@
 use super::store::{self, Statement};
 use super::{armed, control, control::Counter, pending};
 use crate::error::{self, Error};
-use crate::pg::{session, spi};
+use crate::pg::{session, spi, xact};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::json;
@@ -208,5 +208,5 @@ fn capture_info() -> Result<
 /// Called by CREATE EXTENSION: from now on this database's events are for its own table.
 #[pg_extern(volatile, parallel_unsafe)]
 fn capture_installed() {
-    super::events::set_presence(session::database_id(), super::events::Presence::Present);
+    xact::once_committed(|| super::events::created(session::database_id()));
 }

@@ -49,13 +49,15 @@ pub enum Presence {
 const DATABASES: usize = 256;
 
 /// State of one database: id, presence, position up to which its worker has read, process id of that worker,
-/// and the time (microseconds since 2000-01-01) until which none is to be started.
-type Database = [u64; 5];
+/// the time (microseconds since 2000-01-01) until which none is to be started, and how often the extension was
+/// created there.
+type Database = [u64; 6];
 const ID: usize = 0;
 const PRESENCE: usize = 1;
 const READ_TO: usize = 2;
 const WORKER: usize = 3;
 const QUIET_UNTIL: usize = 4;
+const CREATIONS: usize = 5;
 
 /// How long a database is left alone after somebody wanted it to himself.
 const QUIET_US: i64 = 10_000_000;
@@ -128,9 +130,32 @@ pub fn presence(database: u32) -> Presence {
     RING.shared(|view| presence_in(view.b, database)).unwrap_or(Presence::Unknown)
 }
 
-/// Notes whether a database has the extension. Nothing is noted when the row is full.
-pub fn set_presence(database: u32, presence: Presence) {
-    change(database, |row| row[PRESENCE] = presence as u64);
+/// The database has the extension.
+pub fn set_present(database: u32) {
+    change(database, |row| row[PRESENCE] = Presence::Present as u64);
+}
+
+/// The extension was created in the database, and that is committed.
+pub fn created(database: u32) {
+    change(database, |row| {
+        row[PRESENCE] = Presence::Present as u64;
+        row[CREATIONS] += 1;
+    });
+}
+
+/// How often the extension was created in the database.
+pub fn creations(database: u32) -> u64 {
+    RING.shared(|view| row_of(view.b, database).map_or(0, |row| row[CREATIONS])).unwrap_or(0)
+}
+
+/// The database was found without the extension, when it had been created there so many times. If it has been
+/// created since, it is there.
+pub fn set_absent(database: u32, creations: u64) {
+    change(database, |row| {
+        if row[CREATIONS] == creations {
+            row[PRESENCE] = Presence::Absent as u64;
+        }
+    });
 }
 
 /// Notes how far the worker of a database has read.

@@ -6,7 +6,8 @@ use super::slow::{Basics, Execution, Reason};
 use super::{control, control::Counter, open, pending};
 use crate::pg::backend::BackendStatic;
 use crate::pg::errors::{self, CancelCause, Failure};
-use crate::pg::{clock, hot, session, shield, text};
+use crate::pg::hot::{self, Planning};
+use crate::pg::{clock, session, shield, text};
 use core::cell::Cell;
 use steward_core::capture::entry::Failures;
 use steward_core::capture::message::redact_message;
@@ -178,28 +179,49 @@ fn before_execution(outcome: Outcome, error: &Error<'_>) {
     if raw.is_empty() || !errors::serves_client() || !super::hook::is_tracking(0) {
         return;
     }
-    let user_id = session::user_id();
-    if query_id != 0 && hot::nesting() <= 1 {
-        let elapsed_ns = clock::monotonic_ns() - planning_ns;
-        let entry = pending::claim(query_id, user_id, true, raw);
-        entry.failed(&outcome.counted(elapsed_ns));
-        let basics = basics(entry.key(), outcome, "PLAN", elapsed_ns, raw);
-        if let Some(event) = Execution::new(&basics) {
-            send(event, error);
-        }
-        return;
+    if query_id != 0 {
+        return planning(query_id, planning_ns, true, raw, outcome, error);
     }
     control::add(Counter::Unidentified, 1);
     let waited_us = (clock::now_us() - clock::statement_start_us()).max(0) as u64;
     let key = Key {
         queryid: 0,
         dbid: session::database_id(),
-        userid: user_id,
+        userid: session::user_id(),
         toplevel: 1,
         reserved: 0,
     };
     let basics = basics(key, outcome, "PARSE", waited_us * 1_000, raw);
     if unidentified_allowed() && let Some(event) = Execution::new(&basics) {
+        send(event, error);
+    }
+}
+
+/// An error passes a planning that is being watched: it is inside a function, or errors are hidden.
+pub fn planning_failed(statement: Planning, begun_ns: u64, sqlstate: i32, cause: CancelCause) {
+    let outcome = Outcome::of(sqlstate, cause, false);
+    // The planner's own frame is still counted.
+    let toplevel = hot::nesting() <= 1;
+    let error = Error { sqlstate, message: None };
+    planning(statement.query_id, begun_ns, toplevel, statement.text(), outcome, &error);
+    if toplevel {
+        clear();
+    }
+}
+
+fn planning(
+    query_id: u64,
+    begun_ns: u64,
+    toplevel: bool,
+    raw: &[u8],
+    outcome: Outcome,
+    error: &Error<'_>,
+) {
+    let elapsed_ns = clock::monotonic_ns() - begun_ns;
+    let entry = pending::claim(query_id, session::user_id(), toplevel, raw);
+    entry.failed(&outcome.counted(elapsed_ns));
+    let basics = basics(entry.key(), outcome, "PLAN", elapsed_ns, raw);
+    if let Some(event) = Execution::new(&basics) {
         send(event, error);
     }
 }

@@ -8,7 +8,7 @@ use super::slow::{self, Basics, Reason};
 use super::{Capture, armed, control, control::Counter, failures, pending, repeats, texts};
 use crate::pg::backend::BackendStatic;
 use crate::pg::errors::{CancelCause, ErrorObserver, Failure};
-use crate::pg::hot::{self, Observer};
+use crate::pg::hot::{self, Observer, Planning};
 use crate::pg::parse::{ParseObserver, Parsed};
 use crate::pg::query::Query;
 use crate::pg::utility::{Utility, UtilityObserver};
@@ -129,19 +129,24 @@ impl Observer for Capture {
     }
 
     #[inline(always)]
-    fn plan(query_id: u64) -> u64 {
-        if query_id == 0 || !is_tracking(hot::nesting()) {
+    fn plan(planning: Planning) -> u64 {
+        if planning.query_id == 0 || !is_tracking(hot::nesting()) {
             return 0;
         }
         let begun_ns = clock::monotonic_ns();
-        failures::set_planning(query_id, begun_ns);
+        if hot::nesting() == 0 {
+            failures::set_planning(planning.query_id, begun_ns);
+        }
         begun_ns
     }
 
     #[inline(always)]
-    fn planned(query_id: u64, begun_ns: u64) {
+    fn planned(planning: Planning, begun_ns: u64) {
+        let query_id = planning.query_id;
         let now_ns = clock::monotonic_ns();
-        failures::set_planning(0, 0);
+        if hot::nesting() == 0 {
+            failures::set_planning(0, 0);
+        }
         open::set_recent_ns(now_ns);
         let elapsed_ns = now_ns.wrapping_sub(begun_ns);
         PLANNED.set((query_id, elapsed_ns));
@@ -151,18 +156,22 @@ impl Observer for Capture {
         {
             entry.planned(elapsed_ns);
         } else if guc::bool(&settings::TRACK_PLANNING) {
-            first_planned(query_id, elapsed_ns);
+            first_planned(planning, elapsed_ns);
         }
+    }
+
+    fn planning_failed(planning: Planning, begun_ns: u64, sqlstate: c_int, cause: CancelCause) {
+        shield::quietly(|| failures::planning_failed(planning, begun_ns, sqlstate, cause));
     }
 }
 
-/// The first planning of a statement in this backend: its text is among those that were parsed lately.
+/// Counts the first planning of a statement in this backend.
 #[inline(never)]
-fn first_planned(query_id: u64, elapsed_ns: u64) {
+fn first_planned(planning: Planning, elapsed_ns: u64) {
     shield::quietly(|| {
         watch_session();
-        let text = crate::pg::errors::client_query();
-        pending::claim(query_id, session::user_id(), hot::nesting() == 0, text)
+        let toplevel = hot::nesting() == 0;
+        pending::claim(planning.query_id, session::user_id(), toplevel, planning.text())
             .planned(elapsed_ns);
     });
 }
@@ -427,6 +436,9 @@ impl XactObserver for Capture {
 
     fn subtransaction_aborted(id: u32) {
         open::abandon_since(id);
+        if hot::nesting() == 0 {
+            failures::clear();
+        }
     }
 
     fn session_ends() {

@@ -65,7 +65,7 @@ pub fn remember_parsed(parsed: Parsed) {
 
 /// Keeps the text of a statement that runs, unless something better is there.
 pub fn remember_source(query_id: u64, raw: &[u8]) {
-    if !is_kept(query_id) {
+    if !raw.is_empty() && !is_kept(query_id) {
         let kept = Kept { raw: cut(raw), constants: None, backslash: Backslash::Unknown };
         keep(query_id, kept);
     }

@@ -139,16 +139,20 @@ fn coordinator(database: u32) {
     worker::begin(database);
     events::set_worker(database, session::pid());
     let mut coordinator = Coordinator { maintained_us: 0, reported: 0 };
-    while worker::in_transaction(worker::has_extension) {
-        events::set_presence(database, Presence::Present);
+    loop {
+        let creations = events::creations(database);
+        if !worker::in_transaction(worker::has_extension) {
+            events::set_absent(database, creations);
+            break;
+        }
+        events::set_present(database);
         coordinator.work();
         let interval_ms = settings::DRAIN_INTERVAL_MS.get().max(1) as u64;
         if !worker::wait(Duration::from_millis(interval_ms)) {
-            return events::set_worker(database, 0);
+            break;
         }
     }
     events::set_worker(database, 0);
-    events::set_presence(database, Presence::Absent);
 }
 
 struct Coordinator {

@@ -15,7 +15,7 @@
 
 use super::backend::BackendStatic;
 use super::errors::CancelCause;
-use super::query::Query;
+use super::query::{Query, statement_text};
 use super::{compat, raw};
 use core::cell::Cell;
 use core::ffi::{c_char, c_int};
@@ -45,9 +45,27 @@ pub trait Observer: 'static {
     /// An error with this SQLSTATE (packed as Postgres packs it) passes through the statement.
     fn failed(query: Query, sqlstate: c_int, cause: CancelCause);
     /// Before planning. The value is handed to `planned`; 0 means not interested.
-    fn plan(query_id: u64) -> u64;
+    fn plan(planning: Planning) -> u64;
     /// After planning.
-    fn planned(query_id: u64, begun: u64);
+    fn planned(planning: Planning, begun: u64);
+    /// An error passes through the planning, where `wants_errors` said so.
+    fn planning_failed(planning: Planning, begun: u64, sqlstate: c_int, cause: CancelCause);
+}
+
+/// A statement that is being planned. Valid during the hook.
+#[derive(Clone, Copy)]
+pub struct Planning {
+    pub query_id: u64,
+    location: (c_int, c_int),
+    source: *const c_char,
+}
+
+impl Planning {
+    /// The statement's own text.
+    pub fn text<'a>(self) -> &'a [u8] {
+        // SAFETY: the source outlives the planning.
+        unsafe { statement_text(self.source, self.location.0, self.location.1) }
+    }
 }
 
 /// Frames above the present statement.
@@ -152,14 +170,35 @@ unsafe extern "C-unwind" fn executor_start<O: Observer>(
     unsafe {
         let query = Query::new(query_desc);
         let seen = O::start(query, eflags);
+        if O::wants_errors(nesting()) {
+            watched_start::<O>(query_desc, eflags);
+        } else {
+            chain_start(query_desc, eflags);
+        }
+        if let Some(seen) = seen {
+            O::started(seen);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn chain_start(query_desc: *mut pg_sys::QueryDesc, eflags: c_int) {
+    // SAFETY: the caller passes Postgres's own arguments; the frame is plain.
+    unsafe {
         #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
         match PREV_START {
             Some(previous) => previous(query_desc, eflags),
             None => raw::standard_ExecutorStart(query_desc, eflags),
         }
-        if let Some(seen) = seen {
-            O::started(seen);
-        }
+    }
+}
+
+/// A start whose error the observer wants to see.
+#[inline(never)]
+unsafe fn watched_start<O: Observer>(query_desc: *mut pg_sys::QueryDesc, eflags: c_int) {
+    // SAFETY: as for executor_start.
+    unsafe {
+        super::catch::watched::<O>(Query::new(query_desc), &|| chain_start(query_desc, eflags));
     }
 }
 
@@ -258,18 +297,58 @@ unsafe extern "C-unwind" fn planner<O: Observer>(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: Postgres passes an analysed query; its id is read before planning scribbles on the tree.
     unsafe {
-        let query_id = compat::query_id((*parse).queryId);
-        let begun = O::plan(query_id);
+        let planning = Planning {
+            query_id: compat::query_id((*parse).queryId),
+            location: ((*parse).stmt_location, (*parse).stmt_len),
+            source: query_string,
+        };
+        let begun = O::plan(planning);
         let outer = enter();
-        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
-        let planned = match PREV_PLANNER {
-            Some(previous) => previous(parse, query_string, cursor_options, bound_params),
-            None => raw::standard_planner(parse, query_string, cursor_options, bound_params),
+        let arguments = (parse, query_string, cursor_options, bound_params);
+        let planned = match O::wants_errors(outer) {
+            true => watched_plan::<O>(arguments, planning, begun),
+            false => chain_plan(arguments),
         };
         leave(outer);
         if begun != 0 {
-            O::planned(query_id, begun);
+            O::planned(planning, begun);
         }
         planned
     }
+}
+
+type PlanArguments = (*mut pg_sys::Query, *const c_char, c_int, pg_sys::ParamListInfo);
+
+#[inline(always)]
+unsafe fn chain_plan((parse, source, options, params): PlanArguments) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the caller passes Postgres's own arguments; the frame is plain.
+    unsafe {
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        match PREV_PLANNER {
+            Some(previous) => previous(parse, source, options, params),
+            None => raw::standard_planner(parse, source, options, params),
+        }
+    }
+}
+
+/// A planning whose error the observer wants to see.
+#[inline(never)]
+unsafe fn watched_plan<O: Observer>(
+    arguments: PlanArguments,
+    planning: Planning,
+    begun: u64,
+) -> *mut pg_sys::PlannedStmt {
+    let planned = Cell::new(core::ptr::null_mut());
+    // SAFETY: as for planner; nothing here drops.
+    unsafe {
+        if super::catch::catches(&|| planned.set(chain_plan(arguments))) {
+            if begun != 0 {
+                let sqlstate = super::catch::pending_sqlstate();
+                let cause = super::errors::pending_cause(sqlstate);
+                O::planning_failed(planning, begun, sqlstate, cause);
+            }
+            super::catch::rethrow();
+        }
+    }
+    planned.get()
 }

@@ -1,6 +1,8 @@
 //! Ends of transactions and subtransactions.
 
+use super::backend::BackendStatic;
 use super::hot;
+use core::cell::Cell;
 use core::ffi::c_void;
 use pgrx::pg_sys;
 
@@ -71,4 +73,30 @@ unsafe extern "C-unwind" fn at_subxact<O: XactObserver>(
 
 unsafe extern "C-unwind" fn at_exit<O: XactObserver>(_code: i32, _argument: pg_sys::Datum) {
     O::session_ends();
+}
+
+/// What is to be done when the present transaction has committed.
+static ONCE: BackendStatic<Cell<Option<fn()>>> = BackendStatic::new(Cell::new(None));
+static LISTENS: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+
+/// Has something done when the present transaction has committed, and forgotten if it aborts. It must not
+/// raise or panic.
+pub fn once_committed(work: fn()) {
+    ONCE.set(Some(work));
+    if !LISTENS.replace(true) {
+        // SAFETY: the callback lives as long as the library.
+        unsafe { pg_sys::RegisterXactCallback(Some(do_once), core::ptr::null_mut()) };
+    }
+}
+
+unsafe extern "C-unwind" fn do_once(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
+            if let Some(work) = ONCE.take() {
+                work();
+            }
+        }
+        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => ONCE.set(None),
+        _ => {}
+    }
 }
