@@ -14,6 +14,9 @@
 # Modules whose tests need a server set up for them alone, or a library preloaded that changes other tests.
 NEEDS_OWN_SERVER=' basic_archive pg_stat_statements sepgsql '
 
+# A suite takes some 2 minutes; one that hangs is broken off, and its missing outputs are differences.
+SUITE_LIMIT_S=900
+
 # What the tests of core, isolation and contrib ask of a server; the same on both sides. compute_query_id = regress is
 # "auto" but for EXPLAIN (VERBOSE), which else prints the query id that any library of this kind makes the server compute.
 common_conf() {
@@ -88,7 +91,7 @@ run_driver() {
     as_server_user mkdir -p "$out_dir"
     # Tests read data files below the directory they start in. The exit status tells about the expected files, which is
     # not the question here.
-    as_server_user sh -c 'cd "$1" && shift && exec "$@"' sh "$input_dir" \
+    as_server_user timeout "$SUITE_LIMIT_S" sh -c 'cd "$1" && shift && exec "$@"' sh "$input_dir" \
         "$TEST_TOOLS/$driver" --bindir="$("$PG_CONFIG" --bindir)" --dlpath="$WORK_DIR/lib" \
         --inputdir="$input_dir" --outputdir="$out_dir" --max-concurrent-tests=20 "${options[@]}" "$@" \
         >"$out_dir.log" 2>&1 || true

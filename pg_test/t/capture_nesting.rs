@@ -198,8 +198,10 @@ fn triggers_and_procedures_with_track_all() {
     assert_eq!(only(&mut reader, "^UPDATE parent").errors, 1);
     run(&mut client, "CALL commits(false)");
     assert_eq!(fails(&mut client, "CALL commits(true)"), "22012");
-    let call = only(&mut reader, "^CALL commits");
-    assert_eq!((call.toplevel, call.calls, call.errors), (true, 1, 1));
+    // Postgres 17 gives both the same query id, 15 does not.
+    let calls = counted(&mut reader, "^CALL commits");
+    assert!(calls.iter().all(|call| call.toplevel));
+    assert_eq!(calls.iter().map(|call| (call.calls, call.errors)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)), (1, 1));
     assert_eq!(nested(&mut reader, "^INSERT INTO log"), (2, 0));
     assert_eq!(nested(&mut reader, "^UPDATE log"), (2, 0));
     assert_eq!(nested(&mut reader, "^DELETE FROM log"), (2, 0));
@@ -223,7 +225,7 @@ fn a_deferred_trigger_fails_at_commit() {
         let deferred = only(&mut reader, "^INSERT INTO deferred");
         assert_eq!((deferred.calls, deferred.errors), (calls, 0));
         assert_eq!(only(&mut reader, "^INSERT INTO child").calls, calls);
-        assert_eq!(only(&mut reader, r"/ n - (9|\$2) FROM zero").errors, calls);
+        assert_eq!(only(&mut reader, r"^SELECT .* / n - (9|\$2) FROM zero").errors, calls);
     }
     // Checked at once, it is nested in SET CONSTRAINTS.
     run(&mut client, "BEGIN; INSERT INTO deferred VALUES (0)");

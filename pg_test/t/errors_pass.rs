@@ -177,11 +177,12 @@ fn ensure_unchanged(arm: &str, expected: &Seen, got: &Seen) -> Result<()> {
 fn ensure_watched(cluster: &Cluster, nested: bool) -> Result<()> {
     let query = "SELECT sum(errors) > 100, sum(timeouts) > 5, count(*) FILTER (WHERE NOT toplevel AND errors > 0) > 0 \
                  FROM steward.statements_internal(true)";
-    cluster.psql("postgres", "CREATE EXTENSION IF NOT EXISTS pg_steward")?;
+    cluster.psql("postgres", "CREATE EXTENSION pg_steward")?;
     let watched = cluster.psql("postgres", query)?;
     ensure!(watched == if nested { "t|t|t" } else { "t|t|f" }, "errors were not counted: {watched}");
     let info = cluster.psql("postgres", "SELECT internal_errors, events_written > 0 FROM steward.statements_info")?;
     ensure!(info == "0|t", "internal errors, events: {info}");
+    cluster.psql("postgres", "DROP EXTENSION pg_steward")?;
     Ok(())
 }
 

@@ -115,6 +115,7 @@ fn statements_reset(
             && (database == 0 || key.dbid == database)
             && (queryid == 0 || key.queryid == queryid as u64)
     });
+    control::add(Counter::Resets, 1);
     if everything {
         pending::discard();
         control::reset();

@@ -30,6 +30,8 @@ pub enum Counter {
     EventBase,
     /// When statistics were last reset, microseconds since 2000-01-01.
     ResetAt,
+    /// How often statistics were reset, whole or in part.
+    Resets,
     /// Overhead measured in the last interval, in thousandths of a percent.
     OverheadMilliPct,
     Last,

@@ -79,6 +79,9 @@ impl Observer for Capture {
     #[inline(always)]
     fn run(query: Query) -> Option<Self::Seen> {
         let slot = open::find(query)?;
+        if Query::ROWS_ARE_PER_RUN && slot.has_run() {
+            slot.earlier_rows.set(slot.earlier_rows.get() + query.rows());
+        }
         slot.begin(reads_buffers());
         Some(slot)
     }
@@ -191,7 +194,7 @@ fn stop(query: Query, slot: &'static open::Slot) {
 #[inline(always)]
 fn count(slot: &'static open::Slot, query: Query, entry: &'static pending::Entry) {
     let elapsed_ns = slot.elapsed_ns.get();
-    entry.executed(elapsed_ns, query.rows());
+    entry.executed(elapsed_ns, slot.earlier_rows.get() + query.rows());
     if let Some(words) = slot.usage() {
         entry.used(words);
     }
@@ -222,6 +225,7 @@ fn count_closely(
     entry: &'static pending::Entry,
     weight: u64,
 ) {
+    supply_text(entry, slot.query_id.get(), || query.text());
     let before_ns = control::get(Counter::OwnNs);
     let begun_ns = clock::monotonic_ns();
     count(slot, query, entry);
@@ -233,6 +237,14 @@ fn count_closely(
     let plan_id = query.plan_id();
     if entry.ran_plan(plan_id) {
         entry.settle_plan(slow::check_plan(query, entry.key(), plan_id));
+    }
+}
+
+/// The shared entry may have lost its text, by a reset or by being pushed out.
+fn supply_text<'a>(entry: &pending::Entry, query_id: u64, text: impl FnOnce() -> &'a [u8]) {
+    pending::notice_reset();
+    if entry.lacks_text() {
+        shield::quietly(|| texts::remember_source(query_id, text()));
     }
 }
 
@@ -350,6 +362,7 @@ fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
     watch_session();
     let entry =
         pending::claim(begun.query_id, begun.user_id, begun.toplevel, begun.text);
+    supply_text(entry, begun.query_id, || begun.text);
     entry.executed(elapsed_ns, rows);
     let words = begun.usage.map(|start| usage::since(&start));
     if let Some(words) = &words {
@@ -376,6 +389,7 @@ impl ParseObserver for Capture {
 
     fn parsed(statement: Parsed) {
         if is_tracking(hot::nesting()) {
+            pending::notice_reset();
             shield::quietly(|| texts::remember_parsed(statement));
         }
     }

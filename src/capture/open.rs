@@ -24,6 +24,8 @@ pub struct Slot {
     /// The latest subtransaction when the execution began: it goes with that one and with earlier ones.
     subxact: Cell<u32>,
     pub plan_ns: Cell<u64>,
+    /// Rows of the runs before the last one, where the executor does not add them up.
+    pub earlier_rows: Cell<u64>,
     begun_ns: Cell<u64>,
     pub elapsed_ns: Cell<u64>,
     usage_begin: usage::Words,
@@ -51,6 +53,7 @@ impl Slot {
             state: Cell::new(0),
             subxact: Cell::new(0),
             plan_ns: Cell::new(0),
+            earlier_rows: Cell::new(0),
             begun_ns: Cell::new(0),
             elapsed_ns: Cell::new(0),
             usage_begin: usage::ZERO,
@@ -72,6 +75,12 @@ impl Slot {
     #[inline(always)]
     pub fn started(&self) {
         self.state.set(self.state.get() & !STARTING);
+    }
+
+    /// Is this not the first run?
+    #[inline(always)]
+    pub fn has_run(&self) -> bool {
+        self.elapsed_ns.get() != 0
     }
 
     #[cold]
@@ -170,6 +179,7 @@ pub fn push(query: Query) -> Option<&'static Slot> {
     slot.state.set(STARTING);
     slot.elapsed_ns.set(0);
     slot.plan_ns.set(0);
+    slot.earlier_rows.set(0);
     Some(slot)
 }
 
@@ -215,6 +225,7 @@ fn copy(from: &Slot, to: &Slot) {
     to.state.set(from.state.get());
     to.subxact.set(from.subxact.get());
     to.plan_ns.set(from.plan_ns.get());
+    to.earlier_rows.set(from.earlier_rows.get());
     to.begun_ns.set(from.begun_ns.get());
     to.elapsed_ns.set(from.elapsed_ns.get());
     usage::copy(&from.usage_begin, &to.usage_begin);

@@ -159,6 +159,10 @@ impl Entry {
         shield::quietly(|| self.flush(true));
     }
 
+    pub fn lacks_text(&self) -> bool {
+        self.needs_text.get()
+    }
+
     /// Notes the plan that ran; `true` when it is not known to be recorded.
     pub fn ran_plan(&self, plan_id: i64) -> bool {
         self.plan_id.set(plan_id);
@@ -342,6 +346,19 @@ pub fn flush(wait: bool) {
     LAST_FLUSH_NS.set(begun_ns);
     control::add(Counter::InternalErrors, shield::take_failures());
     control::add(Counter::OwnNs, clock::monotonic_ns() - begun_ns);
+}
+
+/// After a reset, no shared entry is known to have a text, or its plan recorded.
+pub fn notice_reset() {
+    static SEEN: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
+    let resets = control::get(Counter::Resets);
+    if SEEN.replace(resets) != resets {
+        texts::forget_known();
+        for entry in TABLE.iter() {
+            entry.needs_text.set(true);
+            entry.settled_plan.set(0);
+        }
+    }
 }
 
 /// Forgets what is pending: after a reset it belongs to the past.

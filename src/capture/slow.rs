@@ -249,7 +249,7 @@ pub fn record(slot: &open::Slot, query: Query, key: Key, reason: Reason) {
         let plan_id = query.plan_id();
         record_plan(query, &key, plan_id, reason);
         let Some(mut event) = Execution::new(&basics) else { return };
-        event = event.with_rows(query.rows()).with_plan(plan_id, slot.plan_ns.get());
+        event = event.with_rows(slot.earlier_rows.get() + query.rows()).with_plan(plan_id, slot.plan_ns.get());
         if let Some(words) = slot.usage() {
             event = event.with_usage(words);
         }

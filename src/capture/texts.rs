@@ -51,6 +51,11 @@ pub fn set_known(query_id: u64, known: bool) {
     }
 }
 
+/// Shared memory may have no text any more.
+pub fn forget_known() {
+    KNOWN_IDS.iter().for_each(|id| id.set(0));
+}
+
 /// Keeps a text that was just analysed, unless shared memory has it.
 pub fn remember_parsed(parsed: Parsed) {
     let query_id = parsed.query_id();

@@ -11,7 +11,7 @@
 use super::control::{self, Counter};
 use super::events::{self, Event, Presence};
 use super::waits;
-use crate::pg::{clock, session, shield, spi, worker};
+use crate::pg::{clock, guc, session, shield, spi, worker};
 use crate::settings;
 use core::time::Duration;
 use std::collections::HashMap;
@@ -27,6 +27,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LOOK_AGAIN_TICKS: u64 = 300;
 /// Time between two rounds of maintenance of a coordinator.
 const MAINTENANCE_US: i64 = 60_000_000;
+/// Batches (of about a megabyte) that a coordinator stores before it looks up.
+const MAX_BATCHES: usize = 16;
 
 /// Registers the launcher. From `_PG_init`.
 pub fn register() {
@@ -137,6 +139,8 @@ impl Launcher {
 
 fn coordinator(database: u32) {
     worker::begin(database);
+    // What this worker runs for capture is no work of the server's users: it would feed itself.
+    guc::override_setting(c"pg_steward.capture_enabled", c"off");
     events::set_worker(database, session::pid());
     let mut coordinator = Coordinator { maintained_us: 0, reported: 0 };
     loop {
@@ -169,7 +173,8 @@ impl Coordinator {
             self.maintained_us = now_us;
             worker::in_transaction(maintain);
         }
-        loop {
+        // Bounded, so that signals are heard even while events come in without end.
+        for _ in 0..MAX_BATCHES {
             let (batch, position) = events::unread();
             if batch.is_empty() {
                 return events::acknowledge(position);

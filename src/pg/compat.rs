@@ -71,7 +71,10 @@ macro_rules! chain_run {
 }
 pub(super) use chain_run;
 
-/// Rows that a statement has returned or changed, over all of its runs.
+/// Does `rows_processed` start again with each run of the executor? Up to 15.
+pub const ROWS_ARE_PER_RUN: bool = cfg!(feature = "pg15");
+
+/// Rows that a statement has returned or changed: over all of its runs, or (15) in the last one.
 ///
 /// # Safety
 /// `estate` must be the live state of an execution.

@@ -142,6 +142,19 @@ unsafe extern "C-unwind" fn assign_rate<W: Watcher>(new: f64, _extra: *mut c_voi
     W::sample_rate_changes(new);
 }
 
+/// Gives a setting a value for the life of this process that no configuration file takes back.
+pub fn override_setting(name: &'static CStr, value: &'static CStr) {
+    // SAFETY: NUL-terminated strings; called from a background worker of ours, outside a transaction.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
 /// Refuses settings of this prefix that nobody defined.
 pub fn reserve_prefix(prefix: &'static CStr) {
     // SAFETY: a NUL-terminated string that lives for ever; called after the settings were defined.

@@ -48,7 +48,10 @@ impl Query {
         }
     }
 
-    /// Rows returned or changed so far.
+    /// Does `rows` start again with each run?
+    pub const ROWS_ARE_PER_RUN: bool = compat::ROWS_ARE_PER_RUN;
+
+    /// Rows returned or changed so far; see `ROWS_ARE_PER_RUN`.
     #[inline(always)]
     pub fn rows(self) -> u64 {
         // SAFETY: the executor state exists from ExecutorStart to ExecutorEnd; NULL is tested.
