@@ -126,13 +126,14 @@ pub fn run(client: &mut Client, sql: &str) {
     client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
-/// Fails when a background process of the server logged a line at WARNING or above: sessions' errors are the tests'.
+/// Fails when a background process of the server logged a line at WARNING or above: errors of sessions and their
+/// parallel workers are the tests' own.
 pub fn check_background(cluster: &Cluster) {
     let found: Vec<String> = cluster
         .log()
         .lines()
         .filter(|line| steward_test::at_warning_or_above(line) || line.contains("TRAP:") || line.contains("PANIC"))
-        .filter(|line| !line.contains("client backend:"))
+        .filter(|line| !line.contains("client backend:") && !line.contains("parallel worker:"))
         .map(str::to_owned)
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
