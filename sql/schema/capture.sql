@@ -145,7 +145,8 @@ CREATE FUNCTION steward.executions_of(events jsonb) RETURNS SETOF steward.slow_e
         SELECT r.*
         FROM jsonb_array_elements(events) AS e(event),
              jsonb_populate_record(NULL::steward.slow_executions,
-                 e.event || jsonb_build_object('captured_at', steward.event_time((e.event ->> 'captured_us')::bigint))) AS r
+                 e.event || jsonb_build_object('captured_at',
+                     '2000-01-01 00:00:00+00'::timestamptz + (e.event ->> 'captured_us')::bigint * interval '1 microsecond')) AS r
         WHERE e.event ->> 'kind' = 'execution'
     $$;
 COMMENT ON FUNCTION steward.executions_of(jsonb) IS 'The executions among events of the ring, as rows of the table';
@@ -287,12 +288,8 @@ CREATE FUNCTION steward.maintain_capture(retention_minutes integer, retention_mb
     $$;
 COMMENT ON FUNCTION steward.maintain_capture(integer, integer) IS 'Makes the partitions of today and tomorrow and drops what is too old or too much; called by the background worker';
 
-CREATE FUNCTION steward.may_see(userid oid) RETURNS boolean
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT pg_has_role('pg_read_all_stats', 'USAGE') OR pg_has_role(userid, 'USAGE') $$;
-COMMENT ON FUNCTION steward.may_see(oid) IS 'May the caller see the texts of this user''s statements? The rule of pg_stat_activity';
-
+-- Who may see a user's texts is asked by plain expressions, the rule of pg_stat_activity: a function would run, and
+-- with track = all be captured, once per row.
 CREATE VIEW steward.slow_queries WITH (security_barrier) AS
     SELECT e.event_id, e.captured_at, e.reason, e.outcome, e.sqlstate,
            CASE WHEN m.visible THEN e.message END AS message,
@@ -323,7 +320,8 @@ CREATE VIEW steward.slow_queries WITH (security_barrier) AS
                steward.executions_of(pending.events) AS ring
           WHERE NOT EXISTS (SELECT 1 FROM steward.slow_executions AS stored
                             WHERE stored.captured_at = ring.captured_at AND stored.event_id = ring.event_id)) AS e
-         CROSS JOIN LATERAL (SELECT steward.may_see(e.userid) AS visible) AS m
+         CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+                                    OR pg_catalog.pg_has_role(e.userid, 'USAGE') AS visible) AS m
          LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = e.userid
          LEFT JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database();
 COMMENT ON VIEW steward.slow_queries IS 'Executions of this database that were slow, sampled, armed or failed, one row each, stored ones and those on their way';
@@ -359,7 +357,7 @@ CREATE VIEW steward.repeated_queries WITH (security_barrier) AS
            r.max_executions, r.total_ms, r.first_seen, r.last_seen, r.example_request_id
     FROM steward.repeated_statements AS r
          LEFT JOIN pg_catalog.pg_roles AS u ON u.oid = r.userid
-    WHERE steward.may_see(r.userid);
+    WHERE pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') OR pg_catalog.pg_has_role(r.userid, 'USAGE');
 COMMENT ON VIEW steward.repeated_queries IS 'N+1 patterns: statements that one backend ran at least repeat_threshold times within one transaction or request';
 
 COMMENT ON FUNCTION steward.capture_info() IS 'The row of steward.statements_info';
@@ -377,7 +375,7 @@ GRANT SELECT ON steward.statements, steward.statements_info, steward.slow_querie
     steward.plan_changes, steward.repeated_queries TO PUBLIC;
 -- A view's functions run as its reader; these show nothing that the reader may not see.
 GRANT EXECUTE ON FUNCTION steward.statements_internal(boolean), steward.capture_info(), steward.ring_events(),
-    steward.executions_of(jsonb), steward.event_time(bigint), steward.may_see(oid), steward.histogram(bigint),
+    steward.executions_of(jsonb), steward.histogram(bigint),
     steward.histogram_counts(bigint), steward.percentile(bigint, double precision),
     steward.percentile_between(bigint[], bigint[], double precision) TO PUBLIC;
 GRANT SELECT ON steward.audit_log TO pg_read_all_stats;

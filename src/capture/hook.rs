@@ -79,10 +79,7 @@ impl Observer for Capture {
     #[inline(always)]
     fn run(query: Query) -> Option<Self::Seen> {
         let slot = open::find(query)?;
-        if Query::ROWS_ARE_PER_RUN && slot.has_run() {
-            slot.earlier_rows.set(slot.earlier_rows.get() + query.rows());
-        }
-        slot.begin(reads_buffers());
+        slot.begin(query, reads_buffers());
         Some(slot)
     }
 
@@ -96,7 +93,7 @@ impl Observer for Capture {
     #[inline(always)]
     fn finish(query: Query) -> Option<Self::Seen> {
         let slot = open::find(query)?;
-        slot.begin(reads_buffers());
+        slot.begin(query, reads_buffers());
         Some(slot)
     }
 
@@ -121,8 +118,10 @@ impl Observer for Capture {
 
     #[inline(always)]
     fn wants_errors(nesting: u32) -> bool {
-        nesting > 0 && guc::ordinal(&settings::TRACK) == Track::All as i32
-            || crate::pg::errors::errors_are_hidden()
+        if nesting > 0 && guc::ordinal(&settings::TRACK) == Track::All as i32 {
+            return true;
+        }
+        crate::pg::errors::errors_are_hidden()
     }
 
     fn failed(query: Query, sqlstate: c_int, cause: CancelCause) {

@@ -36,12 +36,14 @@ pub struct Slot {
 const STARTING: u8 = 1;
 /// The clock runs.
 const RUNNING: u8 = 2;
-/// Buffers and WAL are counted.
+/// Buffers and WAL are counted in this run.
 const MEASURED: u8 = 4;
+/// The clock has run before.
+const RAN: u8 = 8;
 /// `usage` holds what was used so far.
-const KEPT: u8 = 8;
+const KEPT: u8 = 16;
 /// To be recorded however fast it is, with actual rows and times.
-const ARMED: u8 = 16;
+const ARMED: u8 = 32;
 
 impl Slot {
     const fn new() -> Self {
@@ -77,12 +79,6 @@ impl Slot {
         self.state.set(self.state.get() & !STARTING);
     }
 
-    /// Is this not the first run?
-    #[inline(always)]
-    pub fn has_run(&self) -> bool {
-        self.elapsed_ns.get() != 0
-    }
-
     #[cold]
     pub fn arm(&self) {
         self.state.set(self.state.get() | ARMED);
@@ -95,9 +91,23 @@ impl Slot {
 
     /// Starts the clock, unless it runs.
     #[inline(always)]
-    pub fn begin(&self, with_usage: bool) {
+    pub fn begin(&self, query: Query, with_usage: bool) {
+        if self.state.get() != 0 || !with_usage {
+            return self.begin_otherwise(query, with_usage);
+        }
+        self.state.set(RUNNING | MEASURED);
+        usage::read(&self.usage_begin);
+        self.begun_ns.set(clock::monotonic_ns());
+    }
+
+    /// Starts the clock where it is not the usual first run with everything counted.
+    #[inline(never)]
+    fn begin_otherwise(&self, query: Query, with_usage: bool) {
         if self.has(RUNNING) {
             return;
+        }
+        if Query::ROWS_ARE_PER_RUN && self.has(RAN) {
+            self.earlier_rows.set(self.earlier_rows.get() + query.rows());
         }
         let measured = if with_usage { MEASURED } else { 0 };
         self.state.set(self.state.get() & !MEASURED | RUNNING | measured);
@@ -110,6 +120,19 @@ impl Slot {
     /// Stops the clock, if it runs.
     #[inline(always)]
     pub fn stop(&self) {
+        if self.state.get() != RUNNING | MEASURED {
+            return self.stop_otherwise();
+        }
+        let now_ns = clock::monotonic_ns();
+        NOW_NS.set(now_ns);
+        self.elapsed_ns.set(now_ns.wrapping_sub(self.begun_ns.get()));
+        usage::set_since(&self.usage_begin, &self.usage);
+        self.state.set(RAN | KEPT);
+    }
+
+    /// Stops the clock where it is not the usual first run.
+    #[inline(never)]
+    fn stop_otherwise(&self) {
         let state = self.state.get();
         if state & RUNNING == 0 {
             return;
@@ -117,17 +140,18 @@ impl Slot {
         let now_ns = clock::monotonic_ns();
         NOW_NS.set(now_ns);
         self.elapsed_ns.set(self.elapsed_ns.get() + now_ns.wrapping_sub(self.begun_ns.get()));
-        match state & (MEASURED | KEPT) {
+        let kept = match state & (MEASURED | KEPT) {
             MEASURED => {
                 usage::set_since(&self.usage_begin, &self.usage);
-                self.state.set(state & !RUNNING | KEPT);
+                KEPT
             }
-            KEPT | 0 => self.state.set(state & !RUNNING),
-            _ => {
+            both if both == MEASURED | KEPT => {
                 usage::add_since(&self.usage_begin, &self.usage);
-                self.state.set(state & !RUNNING);
+                KEPT
             }
-        }
+            kept => kept,
+        };
+        self.state.set(state & !(RUNNING | MEASURED) | RAN | kept);
     }
 
     /// Buffers and WAL, if they were counted.

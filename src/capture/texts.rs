@@ -80,6 +80,16 @@ fn is_kept(query_id: u64) -> bool {
     TEXTS.try_borrow().is_ok_and(|texts| texts.as_ref().is_some_and(|t| t.contains(&query_id)))
 }
 
+/// Is the text a query from its first word on? The query inside a utility statement (COPY, EXPLAIN, CREATE TABLE
+/// AS) is analysed with the whole statement's text but only its own constants.
+fn is_query(normalised: &[u8]) -> bool {
+    const FIRST_WORDS: [&[u8]; 8] =
+        [b"select", b"insert", b"update", b"delete", b"merge", b"with", b"values", b"table"];
+    let text = normalised.trim_ascii_start();
+    let word = text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    text.starts_with(b"(") || FIRST_WORDS.iter().any(|first| text[..word].eq_ignore_ascii_case(first))
+}
+
 /// Twice the length that is kept: normalising shortens, and the rest would be cut anyway.
 fn cut(raw: &[u8]) -> Vec<u8> {
     raw[..raw.len().min(longest_raw())].to_vec()
@@ -110,7 +120,11 @@ fn normalised_by(query_id: u64, to_utf8: impl Fn(&[u8]) -> String) -> Option<Vec
     let kept = texts.as_mut()?.get(&query_id)?;
     let normalised = match &kept.constants {
         Some((constants, highest)) => {
-            normalize_at_with(&kept.raw, constants, *highest, kept.backslash)
+            let text = normalize_at_with(&kept.raw, constants, *highest, kept.backslash);
+            match is_query(&text) {
+                true => text,
+                false => hide_all(&kept.raw, kept.backslash),
+            }
         }
         None => hide_all(&kept.raw, kept.backslash),
     };
