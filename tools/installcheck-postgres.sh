@@ -2,7 +2,7 @@
 # Postgres's own regression suite with everything of pg_steward switched on, against a run without it on the same server:
 # whatever a test prints has to be the same to the byte. Core, isolation, PL/pgSQL and contrib; about 7 minutes.
 # usage: PG_CONFIG=... tools/installcheck-postgres.sh [--library NAME] [--keep DIR] [SUITE...]
-#   SUITE           core, isolation, plpgsql or a contrib module, such as hstore; all of them by default
+#   SUITE           core, sanity, isolation, plpgsql or a contrib module, such as hstore; all of them by default
 #   --library NAME  preload this library instead of pg_steward, to try this script itself
 #   --keep DIR      put the outputs and the server logs there
 # What Postgres's expected files say does not matter: the source may be of another minor version than the server.
@@ -13,6 +13,12 @@
 
 # Modules whose tests need a server set up for them alone, or a library preloaded that changes other tests.
 NEEDS_OWN_SERVER=' basic_archive pg_stat_statements sepgsql '
+
+# Suites whose tests show every table of their database, or every change made there: they run without the extension in
+# it, and so without the rows that its worker writes, but with the same capture. 'sanity' stands in for the one such test
+# of core.
+WITHOUT_EXTENSION=' sanity test_decoding test_decoding-isolation '
+SHOWN_BY_SANITY=core/results/type_sanity.out
 
 # A suite takes some 2 minutes; one that hangs is broken off, and its missing outputs are differences.
 SUITE_LIMIT_S=900
@@ -87,7 +93,9 @@ run_driver() {
     shift 3
     [ $# -gt 0 ] || return 0
     [ "$MAJOR" -lt 16 ] || options+=(--expecteddir="$input_dir")
-    [ "$SIDE" = plain ] || [ "$LIBRARY" != pg_steward ] || options+=(--load-extension=pg_steward)
+    if [ "$SIDE $LIBRARY" = 'subject pg_steward' ] && [[ $WITHOUT_EXTENSION != *" $(basename "$out_dir") "* ]]; then
+        options+=(--load-extension=pg_steward)
+    fi
     as_server_user mkdir -p "$out_dir"
     # Tests read data files below the directory they start in. The exit status tells about the expected files, which is
     # not the question here.
@@ -120,6 +128,10 @@ run_suite() {
             run_driver "$SIDE_DIR/isolation" isolation/pg_isolation_regress "$isolation_dir" \
                 --dbname=isolation_regression --schedule="$isolation_dir/isolation_schedule" \
                 prepared-transactions prepared-transactions-cic
+            ;;
+        sanity)
+            run_driver "$SIDE_DIR/sanity" regress/pg_regress "$regress_dir" --dbname=regression_sanity \
+                test_setup type_sanity opr_sanity misc_sanity
             ;;
         plpgsql)
             mapfile -t tests < <(cd "$plpgsql_dir/sql" && printf '%s\n' *.sql | sed 's/\.sql$//')
@@ -168,7 +180,7 @@ same() { cmp -s <(normalised "$1") <(normalised "$2"); }
 differing_files() {
     local file
     { cd "$WORK_DIR/plain-$1" && find . -path '*/results/*'; cd "$WORK_DIR/subject-$1" && find . -path '*/results/*'; } |
-        grep '\.out$' | sort -u | while read -r file; do
+        grep '\.out$' | grep -vF "$SHOWN_BY_SANITY" | sort -u | while read -r file; do
         same "$WORK_DIR/plain-$1/$file" "$WORK_DIR/subject-$1/$file" || printf '%s\n' "${file#./}"
     done
 }
@@ -188,7 +200,8 @@ judge() {
             printf '%s differed once and not again: it depends on timing\n' "$file"
         else
             printf '%s DIFFERS:\n' "$file"
-            diff -U2 <(normalised "$WORK_DIR/plain-2/$file") <(normalised "$WORK_DIR/subject-2/$file") | tail -n +3 | head -n 60 || true
+            diff -U2 <(normalised "$WORK_DIR/plain-2/$file") <(normalised "$WORK_DIR/subject-2/$file") |
+                tail -n +3 | head -n 60 || true
             status=1
         fi
     done
@@ -206,15 +219,15 @@ check_crashes() {
 # What pg_steward itself complained about in the server's log, which no output shows.
 check_complaints() {
     local lines
-    lines=$(grep -hE '(WARNING|ERROR|FATAL):.*steward' "$WORK_DIR"/subject-*/server.log | sed 's/.*: *\(WARNING\|ERROR\|FATAL\)/\1/' |
-        sort | uniq -c | sort -rn | head -n 10 || true)
+    lines=$(grep -hE '(WARNING|ERROR|FATAL):.*steward' "$WORK_DIR"/subject-*/server.log | grep -vF "$WORK_DIR" |
+        sed -E 's/^.*(WARNING|ERROR|FATAL): /\1: /' | sort | uniq -c | sort -rn | head -n 10 || true)
     [ -z "$lines" ] || printf 'Lines of the server log that name pg_steward (to be looked at):\n%s\n' "$lines"
 }
 
 # "core 222, isolation 117, ..." with the contrib modules together.
 count_tests() {
     find "$WORK_DIR/plain-1" -path '*/results/*.out' -printf '%P\n' | awk -F/ '
-        $1 == "core" || $1 == "isolation" || $1 == "plpgsql" { tests[$1]++; next }
+        $1 == "core" || $1 == "sanity" || $1 == "isolation" || $1 == "plpgsql" { tests[$1]++; next }
         { contrib++; sub(/-isolation$/, "", $1); if (!seen[$1]++) modules++ }
         END {
             for (name in tests) printf "%s %d, ", name, tests[name]
@@ -263,7 +276,7 @@ main() {
     build_test_library "$SOURCE_DIR"
     [ "$(id -u)" != 0 ] || chown -R "$SERVER_USER" "$WORK_DIR"
     if [ ${#suites[@]} = 0 ]; then
-        mapfile -t suites < <(printf '%s\n' core isolation plpgsql; contrib_modules)
+        mapfile -t suites < <(printf '%s\n' core sanity isolation plpgsql; contrib_modules)
     fi
     say "Running ${#suites[@]} suites of Postgres $MAJOR with and without $LIBRARY, both at once"
     run_both 1 "${suites[@]}"
