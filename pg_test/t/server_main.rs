@@ -32,19 +32,22 @@ fn install(cluster: &Cluster, database: &str) -> Result<()> {
     cluster.psql(database, "CREATE EXTENSION pg_steward").map(drop)
 }
 
-/// Runs a statement that is recorded, whatever its duration, and known by `mark`.
+/// Runs a statement that is recorded, whatever its duration, and known by `mark`: column names are not part of a query id.
 fn record(cluster: &Cluster, database: &str, mark: &str) -> Result<()> {
-    let sql = format!("SET pg_steward.slow_threshold = 0; SELECT 1 AS {mark}; RESET pg_steward.slow_threshold");
+    let sql = format!(
+        "SET application_name = '{mark}'; SET pg_steward.slow_threshold = 0; SELECT 1; RESET pg_steward.slow_threshold"
+    );
     cluster.psql(database, &sql).map(drop)
 }
 
-/// How many executions of the statement of `mark` have reached the table.
+/// How many executions recorded as `mark` have reached the table.
 fn stored(cluster: &Cluster, database: &str, mark: &str) -> Result<i64> {
-    number(
-        cluster,
-        database,
-        &format!("SELECT count(*) FROM steward.slow_executions WHERE query LIKE 'SELECT _ AS {mark}' OR query LIKE 'SELECT __ AS {mark}'"),
-    )
+    number(cluster, database, &format!("SELECT count(*) FROM steward.slow_executions WHERE {}", marked(mark)))
+}
+
+/// The condition on executions recorded as `mark`, in slow_queries as well.
+fn marked(mark: &str) -> String {
+    format!("application_name = '{mark}' AND command = 'SELECT'")
 }
 
 fn number(cluster: &Cluster, database: &str, sql: &str) -> Result<i64> {

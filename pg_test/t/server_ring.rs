@@ -1,7 +1,6 @@
 //! The ring and the tables behind it: what happens at each limit, and what a dump holds.
 
 use super::*;
-use std::fmt::Write as _;
 
 const INFO: &str = "steward.statements_info";
 
@@ -15,12 +14,12 @@ fn a_full_ring_overwrites_the_oldest_and_counts_them() -> Result<()> {
     let mut holder = cluster.client("postgres")?;
     holder.simple_query("BEGIN; LOCK TABLE steward.slow_executions IN SHARE ROW EXCLUSIVE MODE")?;
     let mut client = cluster.client("postgres")?;
-    client.simple_query("SET pg_steward.slow_threshold = 0")?;
-    for number in 0..600 {
-        client.simple_query(&format!("SELECT {number} AS flood"))?;
+    client.simple_query("SET application_name = 'flood'; SET pg_steward.slow_threshold = 0")?;
+    for _ in 0..600 {
+        client.simple_query("SELECT 1")?;
     }
-    client.simple_query("SELECT 1 AS the_last")?;
     client.simple_query("SET pg_steward.slow_threshold = -1")?;
+    record(&cluster, "postgres", "the_last")?;
     let lost = number(&cluster, "postgres", &format!("SELECT events_lost FROM {INFO}"))?;
     ensure!(lost > 100, "only {lost} events were overwritten");
     let ring = number(&cluster, "postgres", "SELECT count(*) FROM steward.ring_events()")?;
@@ -28,8 +27,7 @@ fn a_full_ring_overwrites_the_oldest_and_counts_them() -> Result<()> {
     holder.simple_query("ROLLBACK")?;
     wait_stored(&cluster, "postgres", "the_last", 1)?;
     // Those that the worker held when it began to wait are stored although the ring has lost them since.
-    let kept = stored(&cluster, "postgres", "flood")?
-        + number(&cluster, "postgres", "SELECT count(*) FROM steward.slow_executions WHERE query LIKE 'SELECT ___ AS flood'")?;
+    let kept = stored(&cluster, "postgres", "flood")?;
     ensure!(kept + lost >= 600, "{kept} kept and {lost} lost of 600");
     let gone = format!("SELECT events_lost - {lost} FROM {INFO}");
     ensure!(number(&cluster, "postgres", &gone)? == 0, "draining loses nothing");
@@ -51,7 +49,7 @@ fn an_event_too_large_for_the_ring_is_counted() -> Result<()> {
     client.simple_query("SET pg_steward.slow_threshold = 0")?;
     let long = "x".repeat(60_000);
     client.query("SELECT length($1::text) AS large", &[&long])?;
-    client.simple_query("SELECT 1 AS small")?;
+    record(&cluster, "postgres", "small")?;
     let counted = number(&cluster, "postgres", &format!("SELECT events_too_large FROM {INFO}"))?;
     ensure!(counted >= 1, "not counted");
     wait_stored(&cluster, "postgres", "small", 1)?;
@@ -103,7 +101,7 @@ fn retention_drops_whole_days_by_age_and_by_size() -> Result<()> {
     for back in [2, 3, 4] {
         add_day(&cluster, back, 1_500)?;
     }
-    maintain(7 * 24 * 60, 4)?;
+    maintain(7 * 24 * 60, 3)?;
     let kept = [day(&cluster, 2)?, day(&cluster, 1)?, today.clone(), tomorrow.clone()].join(",");
     ensure!(cluster.psql("postgres", PARTITIONS)? == kept, "{}", cluster.psql("postgres", PARTITIONS)?);
 
@@ -135,11 +133,11 @@ fn a_row_that_cannot_be_stored_blocks_no_other() -> Result<()> {
     let cluster = steward("refused").start()?;
     install(&cluster, "postgres")?;
     wait_for(&cluster, "postgres", "SELECT count(*) FROM pg_inherits WHERE inhparent = 'steward.slow_executions'::regclass", "2")?;
-    let sql = "ALTER TABLE steward.slow_executions ADD CONSTRAINT no_such CHECK (query NOT LIKE '%unwelcome%')";
+    let sql = "ALTER TABLE steward.slow_executions ADD CONSTRAINT no_such CHECK (application_name <> 'unwelcome')";
     cluster.psql("postgres", sql)?;
-    let mut batch = String::from("SET pg_steward.slow_threshold = 0;");
-    for number in 10..20 {
-        let _ = write!(batch, "SELECT {number} AS welcome; SELECT {number} AS unwelcome;");
+    let mut batch = String::from("SET pg_steward.slow_threshold = 0;\n");
+    for _ in 0..10 {
+        batch += "SET application_name = 'welcome'; SELECT 1; SET application_name = 'unwelcome'; SELECT 1;\n";
     }
     cluster.psql("postgres", &batch)?;
     wait_stored(&cluster, "postgres", "welcome", 10)?;
@@ -195,6 +193,8 @@ fn drop_extension_leaves_nothing_behind() -> Result<()> {
     record(&cluster, "postgres", "history")?;
     wait_stored(&cluster, "postgres", "history", 1)?;
     cluster.psql("postgres", "DROP EXTENSION pg_steward")?;
+    // Postgres made the schema for the extension, and leaves it; nothing may be in it.
+    cluster.psql("postgres", "DROP SCHEMA steward RESTRICT")?;
     ensure!(cluster.psql("postgres", objects)?.is_empty());
     ensure!(cluster.psql("postgres", count)? == before, "{before} became {}", cluster.psql("postgres", count)?);
     cluster.check_log(&[])

@@ -82,7 +82,7 @@ fn the_worker_does_not_record_itself() -> Result<()> {
         .conf("pg_steward.overhead_limit", "0")
         .start()?;
     install(&cluster, "postgres")?;
-    cluster.psql("postgres", "SELECT 1 AS mark")?;
+    record(&cluster, "postgres", "mark")?;
     wait_stored(&cluster, "postgres", "mark", 1)?;
     let pid = coordinator(&cluster, "postgres")?;
     let own = format!("SELECT count(*) FROM steward.slow_executions WHERE pid = {pid}");
