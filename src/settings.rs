@@ -50,7 +50,7 @@ const BYTE: GucFlags = GucFlags::UNIT_BYTE;
 
 /// Defines the settings and reserves their prefix, so that a misspelt one is refused.
 pub fn define<W: Watcher>() {
-    who_and_what();
+    who_and_what::<W>();
     slow_executions::<W>();
     correlation::<W>();
     memory();
@@ -59,20 +59,19 @@ pub fn define<W: Watcher>() {
     guc::reserve_prefix(c"pg_steward");
 }
 
-fn who_and_what() {
-    use GucContext::Suset;
-    switch(c"pg_steward.capture_enabled", c"Switches statement capture on.", &CAPTURE_ENABLED);
-    GucRegistry::define_enum_guc(
-        c"pg_steward.track",
-        c"Selects the statements that are captured.",
-        c"top: those that a client sends; all: also those that functions run; none.",
-        &TRACK,
-        Suset,
-        PLAIN,
-    );
+fn who_and_what<W: Watcher>() {
+    tracking::<W>(c"pg_steward.capture_enabled", c"Switches statement capture on.", &CAPTURE_ENABLED);
+    let track = Watched {
+        name: c"pg_steward.track",
+        what: c"Selects the statements that are captured.",
+        more: c"top: those that a client sends; all: also those that functions run; none.",
+        setting: &TRACK,
+    };
+    guc::define_tracking_choice::<W, Track>(&track, Track::Top);
     switch(c"pg_steward.track_utility", c"Captures utility statements too.", &TRACK_UTILITY);
     switch(c"pg_steward.track_planning", c"Measures the duration of planning.", &TRACK_PLANNING);
-    switch(c"pg_steward.track_buffers", c"Counts buffers, I/O and WAL per statement.", &TRACK_BUFFERS);
+    let what = c"Counts buffers, I/O and WAL per statement.";
+    tracking::<W>(c"pg_steward.track_buffers", what, &TRACK_BUFFERS);
 }
 
 fn slow_executions<W: Watcher>() {
@@ -225,6 +224,14 @@ fn worker() {
         Sighup,
         GucFlags::UNIT_MB,
     );
+}
+
+fn tracking<W: Watcher>(
+    name: &'static CStr,
+    what: &'static CStr,
+    setting: &'static GucSetting<bool>,
+) {
+    guc::define_tracking_switch::<W>(&Watched { name, what, more: c"", setting });
 }
 
 fn switch(name: &'static CStr, what: &'static CStr, setting: &'static GucSetting<bool>) {

@@ -21,20 +21,52 @@ use core::ffi::c_int;
 /// EXEC_FLAG_EXPLAIN_ONLY of executor.h.
 const EXPLAIN_ONLY: c_int = 1;
 
+/// What the settings, the level of degradation and the log level come to, as bits, so that the hot path need
+/// not ask each of them. 0: not known; worked out when it is asked for next.
+///
+/// Settings of our own make it unknown as they change. The rest is asked again after each utility statement
+/// (SET), at each flush, and whenever nothing is tracked.
+static MODE: BackendStatic<Cell<u8>> = BackendStatic::new(Cell::new(0));
+/// The client's statements are captured.
+const TOP: u8 = 1;
+/// Those that functions run are, too.
+const ALL: u8 = 2;
+/// Buffers and WAL are counted.
+const BUFFERS: u8 = 4;
+/// The log level keeps errors from the hook that sees them.
+const HIDDEN: u8 = 8;
+
+#[inline(never)]
+fn work_out_mode() -> u8 {
+    let track = guc::ordinal(&settings::TRACK);
+    let bit = |on: bool, bit: u8| if on { bit } else { 0 };
+    let mode = match guc::bool(&settings::CAPTURE_ENABLED) && !hot::is_parallel_worker() {
+        false => 0,
+        true => {
+            bit(track != Track::None as i32, TOP)
+                | bit(track == Track::All as i32, ALL)
+                | bit(guc::bool(&settings::TRACK_BUFFERS) && control::takes_buffers(), BUFFERS)
+                | bit(crate::pg::errors::errors_are_hidden(), HIDDEN)
+        }
+    };
+    MODE.set(mode);
+    mode
+}
+
 /// Is a statement at this nesting to be captured?
 #[inline(always)]
 pub fn is_tracking(nesting: u32) -> bool {
-    guc::bool(&settings::CAPTURE_ENABLED)
-        && !hot::is_parallel_worker()
-        && match guc::ordinal(&settings::TRACK) {
-            track if track == Track::All as i32 => true,
-            track => track == Track::Top as i32 && nesting == 0,
-        }
+    let mut mode = MODE.get();
+    if mode & TOP == 0 {
+        mode = work_out_mode();
+    }
+    mode & (if nesting == 0 { TOP } else { ALL }) != 0
 }
 
 #[inline(always)]
 fn reads_buffers() -> bool {
-    guc::bool(&settings::TRACK_BUFFERS) && control::takes_buffers()
+    let mode = MODE.get();
+    mode & BUFFERS != 0 || (mode == 0 && work_out_mode() & BUFFERS != 0)
 }
 
 /// Duration of the last planning in this backend and its statement, for the execution that follows it.
@@ -84,9 +116,9 @@ impl Observer for Capture {
     }
 
     #[inline(always)]
-    fn ran(query: Query, slot: Self::Seen) {
+    fn ran(query: Query, slot: Self::Seen, whole: bool) {
         if query.is_suspendable() {
-            stop(query, slot);
+            stop(query, slot, whole);
         }
     }
 
@@ -99,29 +131,19 @@ impl Observer for Capture {
 
     #[inline(always)]
     fn finished(query: Query, slot: Self::Seen) {
-        stop(query, slot);
+        stop(query, slot, true);
     }
 
     #[inline(always)]
     fn end(query: Query) {
-        let Some(slot) = open::find(query) else { return };
-        let (query_id, user_id) = (slot.query_id.get(), slot.user_id.get());
-        match pending::find(query_id, user_id, slot.toplevel.get()) {
-            Some(entry) => match entry.is_sample() {
-                None => count(slot, query, entry),
-                Some(weight) => count_closely(slot, query, entry, weight),
-            },
-            None => count_first(slot, query),
+        if !open::pop_counted(query) {
+            count_at_end(query);
         }
-        open::remove(slot);
     }
 
     #[inline(always)]
     fn wants_errors(nesting: u32) -> bool {
-        if nesting > 0 && guc::ordinal(&settings::TRACK) == Track::All as i32 {
-            return true;
-        }
-        crate::pg::errors::errors_are_hidden()
+        MODE.get() & (if nesting == 0 { HIDDEN } else { HIDDEN | ALL }) != 0
     }
 
     fn failed(query: Query, sqlstate: c_int, cause: CancelCause) {
@@ -178,64 +200,113 @@ fn first_planned(planning: Planning, elapsed_ns: u64) {
     });
 }
 
-/// Stops the clock of an execution, and keeps what it used. What it ran may have closed others, and so moved
-/// its slot.
+/// Stops the clock of an execution. What it ran may have closed others, and so moved its slot.
+///
+/// The usual execution, run once and for all its rows, is counted here and now. Whatever is out of the
+/// ordinary keeps its figures in its slot and is counted at its end: more runs may come, its entry is not
+/// there yet, its turn to be looked at closely has come, or it is to be recorded.
 #[inline(always)]
-fn stop(query: Query, slot: &'static open::Slot) {
-    if slot.is_of(query) {
-        slot.stop();
-    } else if let Some(slot) = open::find(query) {
+fn stop(query: Query, slot: &'static open::Slot, whole: bool) {
+    if !slot.is_of(query) {
+        return stop_moved(query);
+    }
+    let entry = pending::find(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get());
+    if let Some(entry) = entry
+        && whole
+        && entry.is_sample().is_none()
+        && let Some(elapsed_ns) = slot.elapsed_in_first_run()
+        && elapsed_ns < RECORD_FROM_NS.get()
+    {
+        entry.used_since(slot.usage_begin());
+        count(query, slot, entry, elapsed_ns, query.rows());
+        slot.set_counted();
+    } else {
         slot.stop();
     }
 }
 
-/// Counts an execution that has come to its end, and records it when that is due.
-#[inline(always)]
-fn count(slot: &'static open::Slot, query: Query, entry: &'static pending::Entry) {
-    let elapsed_ns = slot.elapsed_ns.get();
-    entry.executed(elapsed_ns, slot.earlier_rows.get() + query.rows());
-    if let Some(words) = slot.usage() {
-        entry.used(words);
+#[inline(never)]
+fn stop_moved(query: Query) {
+    if let Some(slot) = open::find(query) {
+        slot.stop();
     }
+}
+
+/// Counts an execution that ended.
+#[inline(always)]
+fn count(
+    query: Query,
+    slot: &'static open::Slot,
+    entry: &'static pending::Entry,
+    elapsed_ns: u64,
+    rows: u64,
+) {
+    entry.executed(elapsed_ns, rows);
     if let Some(jit) = query.jit() {
         entry.compiled(jit);
     }
     if slot.toplevel.get() && repeats::executed(entry, elapsed_ns) {
         repeats::begin(&entry.repeat, slot.query_id.get(), slot.user_id.get());
     }
-    if elapsed_ns >= RECORD_FROM_NS.get() || slot.is_armed() {
-        record(slot, query, entry);
-    }
 }
 
+/// Counts an execution that could not be counted when it stopped.
 #[inline(never)]
-fn record(slot: &'static open::Slot, query: Query, entry: &'static pending::Entry) {
-    if let Some(reason) = reason(slot.is_armed(), slot.elapsed_ns.get()) {
-        slow::record(slot, query, entry.key(), reason);
+fn count_at_end(query: Query) {
+    let Some(slot) = open::find(query) else { return };
+    if !slot.is_counted() {
+        slot.stop();
+        let (query_id, user_id) = (slot.query_id.get(), slot.user_id.get());
+        let toplevel = slot.toplevel.get();
+        let entry = pending::find(query_id, user_id, toplevel).or_else(|| {
+            shield::quietly(|| {
+                watch_session();
+                pending::claim(query_id, user_id, toplevel, query.text())
+            })
+        });
+        if let Some(entry) = entry {
+            count_kept(slot, query, entry);
+        }
     }
+    open::remove(slot);
 }
 
-/// Counts one execution out of many, looks at its plan, and measures what the counting costs. That is about
-/// half of what capture does on the way of an execution, so it stands for twice itself, `weight` times.
-#[inline(never)]
-fn count_closely(
-    slot: &'static open::Slot,
-    query: Query,
-    entry: &'static pending::Entry,
-    weight: u64,
-) {
-    supply_text(entry, slot.query_id.get(), || query.text());
-    let before_ns = control::get(Counter::OwnNs);
+/// Counts what a slot has kept, records the execution when that is due, and looks closely at it when it is
+/// its turn: at its plan, and at what the counting costs. That is about half of what capture does on the way
+/// of an execution, so it stands for twice itself, for as many executions as the sample stands for.
+fn count_kept(slot: &'static open::Slot, query: Query, entry: &'static pending::Entry) {
+    let sample = entry.is_sample();
+    if sample.is_some() {
+        supply_text(entry, slot.query_id.get(), || query.text());
+    }
     let begun_ns = clock::monotonic_ns();
-    count(slot, query, entry);
-    let own_ns = clock::monotonic_ns().wrapping_sub(begun_ns);
-    // Recording has its own account; what it added is not to be multiplied.
-    if control::get(Counter::OwnNs) == before_ns {
+    if let Some(words) = slot.usage() {
+        entry.used(words);
+    }
+    let rows = slot.earlier_rows.get() + query.rows();
+    count(query, slot, entry, slot.elapsed_ns.get(), rows);
+    if let Some(weight) = sample {
+        let own_ns = clock::monotonic_ns().wrapping_sub(begun_ns);
         control::add(Counter::OwnNs, own_ns * 2 * weight);
     }
+    if slot.elapsed_ns.get() >= RECORD_FROM_NS.get() || slot.is_armed() {
+        record(slot, query, entry);
+    }
+    if sample.is_some() {
+        look_at_plan(query, entry);
+    }
+}
+
+fn look_at_plan(query: Query, entry: &'static pending::Entry) {
     let plan_id = query.plan_id();
     if entry.ran_plan(plan_id) {
         entry.settle_plan(slow::check_plan(query, entry.key(), plan_id));
+    }
+}
+
+fn record(slot: &'static open::Slot, query: Query, entry: &'static pending::Entry) {
+    if let Some(reason) = reason(slot.is_armed(), slot.elapsed_ns.get()) {
+        slow::record(slot, query, entry.key(), reason);
     }
 }
 
@@ -244,20 +315,6 @@ fn supply_text<'a>(entry: &pending::Entry, query_id: u64, text: impl FnOnce() ->
     pending::notice_reset();
     if entry.lacks_text() {
         shield::quietly(|| texts::remember_source(query_id, text()));
-    }
-}
-
-/// Counts the first execution of a statement in this backend.
-#[inline(never)]
-fn count_first(slot: &'static open::Slot, query: Query) {
-    let (query_id, user_id, toplevel) =
-        (slot.query_id.get(), slot.user_id.get(), slot.toplevel.get());
-    let entry = shield::quietly(|| {
-        watch_session();
-        pending::claim(query_id, user_id, toplevel, query.text())
-    });
-    if let Some(entry) = entry {
-        count_closely(slot, query, entry, 1);
     }
 }
 
@@ -337,6 +394,7 @@ impl UtilityObserver for Capture {
     }
 
     fn end(begun: &Begun, rows: u64) {
+        MODE.set(0);
         let now_ns = clock::monotonic_ns();
         open::set_recent_ns(now_ns);
         if begun.toplevel {
@@ -346,6 +404,7 @@ impl UtilityObserver for Capture {
     }
 
     fn failed(begun: &Begun, sqlstate: c_int, cause: CancelCause) {
+        MODE.set(0);
         shield::quietly(|| failures::utility_failed(*begun, sqlstate, cause));
     }
 }
@@ -406,6 +465,10 @@ impl guc::Watcher for Capture {
     fn sample_rate_changes(rate: f64) {
         set_record_from(guc::int(&settings::SLOW_THRESHOLD_MS), rate);
     }
+
+    fn tracking_changes() {
+        MODE.set(0);
+    }
 }
 
 fn set_record_from(threshold_ms: i32, sample_rate: f64) {
@@ -433,6 +496,7 @@ impl XactObserver for Capture {
         }
         if pending::is_due(open::recent_ns()) {
             pending::flush(false);
+            MODE.set(0);
         }
     }
 

@@ -44,6 +44,8 @@ const RAN: u8 = 8;
 const KEPT: u8 = 16;
 /// To be recorded however fast it is, with actual rows and times.
 const ARMED: u8 = 32;
+/// Counted already, at the end of its only run.
+const COUNTED: u8 = 64;
 
 impl Slot {
     const fn new() -> Self {
@@ -103,7 +105,7 @@ impl Slot {
     /// Starts the clock where it is not the usual first run with everything counted.
     #[inline(never)]
     fn begin_otherwise(&self, query: Query, with_usage: bool) {
-        if self.has(RUNNING) {
+        if self.has(RUNNING | COUNTED) {
             return;
         }
         if Query::ROWS_ARE_PER_RUN && self.has(RAN) {
@@ -117,22 +119,38 @@ impl Slot {
         self.begun_ns.set(clock::monotonic_ns());
     }
 
-    /// Stops the clock, if it runs.
+    /// Reads the clock at the end of the usual first run: the elapsed time in nanoseconds. `None` for any other;
+    /// `stop` is for those.
     #[inline(always)]
-    pub fn stop(&self) {
+    pub fn elapsed_in_first_run(&self) -> Option<u64> {
         if self.state.get() != RUNNING | MEASURED {
-            return self.stop_otherwise();
+            return None;
         }
         let now_ns = clock::monotonic_ns();
         NOW_NS.set(now_ns);
-        self.elapsed_ns.set(now_ns.wrapping_sub(self.begun_ns.get()));
-        usage::set_since(&self.usage_begin, &self.usage);
-        self.state.set(RAN | KEPT);
+        Some(now_ns.wrapping_sub(self.begun_ns.get()))
     }
 
-    /// Stops the clock where it is not the usual first run.
+    /// The counters when the clock started.
+    #[inline(always)]
+    pub fn usage_begin(&self) -> &usage::Words {
+        &self.usage_begin
+    }
+
+    /// The execution has been counted; nothing is left to do at its end.
+    #[inline(always)]
+    pub fn set_counted(&self) {
+        self.state.set(COUNTED);
+    }
+
+    #[inline(always)]
+    pub fn is_counted(&self) -> bool {
+        self.has(COUNTED)
+    }
+
+    /// Stops the clock, if it runs.
     #[inline(never)]
-    fn stop_otherwise(&self) {
+    pub fn stop(&self) {
         let state = self.state.get();
         if state & RUNNING == 0 {
             return;
@@ -217,6 +235,19 @@ pub fn find(query: Query) -> Option<&'static Slot> {
 #[inline(never)]
 fn find_below(query: Query) -> Option<&'static Slot> {
     ROW.iter().take(OPEN.get()).rev().find(|slot| slot.is_of(query))
+}
+
+/// Closes the slot of an execution that was counted, if it is the last one.
+#[inline(always)]
+pub fn pop_counted(query: Query) -> bool {
+    let last = OPEN.get().wrapping_sub(1);
+    match ROW.get(last) {
+        Some(slot) if slot.is_of(query) && slot.is_counted() => {
+            OPEN.set(last);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Closes a slot. What is in it is gone: read it before.

@@ -117,8 +117,13 @@ impl Entry {
         self.mark();
     }
 
-    /// Adds buffers and WAL of an execution.
+    /// Adds buffers and WAL since a reading of the counters.
     #[inline(always)]
+    pub fn used_since(&self, start: &usage::Words) {
+        usage::add_since(start, &self.usage);
+    }
+
+    /// Adds buffers and WAL of an execution.
     pub fn used(&self, words: &usage::Words) {
         usage::add(words, &self.usage);
     }
@@ -322,11 +327,8 @@ pub fn claim(
 /// Is it time to visit the shared entries, `now_ns` being a recent reading of the clock?
 #[inline(always)]
 pub fn is_due(now_ns: u64) -> bool {
-    if !DIRTY.get() {
-        return false;
-    }
     let interval_ns = guc::int(&settings::FLUSH_INTERVAL_MS) as u64 * 1_000_000;
-    now_ns.wrapping_sub(LAST_FLUSH_NS.get()) >= interval_ns
+    DIRTY.get() && now_ns.wrapping_sub(LAST_FLUSH_NS.get()) >= interval_ns
 }
 
 /// Brings everything pending to the shared entries; what finds its lock taken stays, unless `wait`.

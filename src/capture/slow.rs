@@ -13,6 +13,9 @@ use steward_core::capture::comment::{Tags, parse_sqlcommenter, parse_traceparent
 use steward_core::capture::entry::{PlanVerdict, Resources};
 use steward_core::capture::table::Key;
 
+/// Bytes that are kept of a request id.
+const MAX_REQUEST_BYTES: usize = 256;
+
 /// Why an execution was recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,7 +122,7 @@ impl Execution {
             control::add(Counter::EventsSuppressed, 1);
             return None;
         }
-        let trace = Trace::present(basics.raw);
+        let trace = Trace::present(basics);
         let address = session::client_addr();
         Some(Execution {
             captured_us: clock::now_us(),
@@ -204,14 +207,19 @@ struct Trace {
 
 impl Trace {
     /// From the settings, else from a comment of the statement, else from application_name.
-    fn present(raw: &[u8]) -> Self {
-        let tags = parse_sqlcommenter(raw).unwrap_or_default();
+    fn present(basics: &Basics<'_>) -> Self {
+        let tags = parse_sqlcommenter(basics.raw).unwrap_or_default();
         let setting = String::from_utf8_lossy(guc::text(&settings::TRACEPARENT)).into_owned();
         let name = session::application_name();
         let parent = parse_traceparent(setting.trim())
             .or_else(|| tags.traceparent.clone())
             .or_else(|| name.split([' ', '/', ';', ',']).find_map(parse_traceparent));
-        let request = text::to_utf8_in_error(guc::text(&settings::REQUEST_ID));
+        let request = guc::text(&settings::REQUEST_ID);
+        let request = &request[..request.len().min(MAX_REQUEST_BYTES)];
+        let request = match basics.in_error {
+            true => text::to_utf8_in_error(request),
+            false => text::to_utf8(request),
+        };
         let request = Some(request).filter(|id| !id.is_empty()).or_else(|| tagged_request(&tags));
         Trace {
             request_id: request,

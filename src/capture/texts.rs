@@ -26,6 +26,26 @@ struct Kept {
     raw: Vec<u8>,
     constants: Option<(Vec<Constant>, u32)>,
     backslash: Backslash,
+    /// The finished text, where making it takes a transaction: it is asked for when that is over.
+    finished: Option<Vec<u8>>,
+}
+
+impl Kept {
+    fn new(raw: &[u8], constants: Option<(Vec<Constant>, u32)>, backslash: Backslash) -> Self {
+        let mut kept = Kept { raw: cut(raw), constants, backslash, finished: None };
+        if text::needs_catalogs(&kept.raw) {
+            kept.finished = Some(limited(text::to_utf8(&kept.normalise())));
+        }
+        kept
+    }
+
+    fn normalise(&self) -> Vec<u8> {
+        let Some((constants, highest)) = &self.constants else {
+            return hide_all(&self.raw, self.backslash);
+        };
+        let text = normalize_at_with(&self.raw, constants, *highest, self.backslash);
+        if is_query(&text) { text } else { hide_all(&self.raw, self.backslash) }
+    }
 }
 
 static TEXTS: BackendStatic<RefCell<Option<LruCache<u64, Kept>>>> =
@@ -65,14 +85,13 @@ pub fn remember_parsed(parsed: Parsed) {
     let constants = (!parsed.is_utility()).then(|| parsed.constants());
     // A string of several statements was read as a whole, maybe before a SET of its own took effect.
     let backslash = if parsed.is_whole_source() { backslash() } else { Backslash::Unknown };
-    keep(query_id, Kept { raw: cut(parsed.text()), constants, backslash });
+    keep(query_id, Kept::new(parsed.text(), constants, backslash));
 }
 
 /// Keeps the text of a statement that runs, unless something better is there.
 pub fn remember_source(query_id: u64, raw: &[u8]) {
     if !raw.is_empty() && !is_kept(query_id) {
-        let kept = Kept { raw: cut(raw), constants: None, backslash: Backslash::Unknown };
-        keep(query_id, kept);
+        keep(query_id, Kept::new(raw, None, Backslash::Unknown));
     }
 }
 
@@ -118,17 +137,10 @@ pub fn normalised_in_error(query_id: u64) -> Option<Vec<u8>> {
 fn normalised_by(query_id: u64, to_utf8: impl Fn(&[u8]) -> String) -> Option<Vec<u8>> {
     let mut texts = TEXTS.try_borrow_mut().ok()?;
     let kept = texts.as_mut()?.get(&query_id)?;
-    let normalised = match &kept.constants {
-        Some((constants, highest)) => {
-            let text = normalize_at_with(&kept.raw, constants, *highest, kept.backslash);
-            match is_query(&text) {
-                true => text,
-                false => hide_all(&kept.raw, kept.backslash),
-            }
-        }
-        None => hide_all(&kept.raw, kept.backslash),
-    };
-    Some(limited(to_utf8(&normalised)))
+    if let Some(finished) = &kept.finished {
+        return Some(finished.clone());
+    }
+    Some(limited(to_utf8(&kept.normalise())))
 }
 
 /// A text with every literal hidden, in UTF-8.

@@ -50,6 +50,7 @@ fn launcher(_database: u32) {
             launcher.tick();
         }
     }
+    worker::exit_for_restart();
 }
 
 #[derive(Default)]
@@ -153,6 +154,10 @@ fn coordinator(database: u32) {
         coordinator.work();
         let interval_ms = settings::DRAIN_INTERVAL_MS.get().max(1) as u64;
         if !worker::wait(Duration::from_millis(interval_ms)) {
+            // The ring is gone after a stop of the server; but who wants the database must not wait for us.
+            if !events::is_quiet(database) {
+                coordinator.work();
+            }
             break;
         }
     }

@@ -59,6 +59,8 @@ pub trait Watcher: 'static {
     fn slow_threshold_changes(threshold_ms: i32);
     /// `pg_steward.sample_rate` is about to change.
     fn sample_rate_changes(rate: f64);
+    /// One of the settings that say what is tracked is about to change.
+    fn tracking_changes();
 }
 
 /// How a watched setting is presented.
@@ -128,6 +130,56 @@ pub fn define_sample_rate<W: Watcher>(watched: &Watched<f64>, default: f64) {
             None,
         );
     }
+}
+
+/// Defines a switch that says what is tracked.
+pub fn define_tracking_switch<W: Watcher>(watched: &Watched<bool>) {
+    // SAFETY: as above; the static holds the default until it is defined.
+    unsafe {
+        pg_sys::DefineCustomBoolVariable(
+            watched.name.as_ptr(),
+            watched.what.as_ptr(),
+            watched.more.as_ptr(),
+            watched.setting.as_ptr(),
+            *watched.setting.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            0,
+            None,
+            Some(assign_switch::<W>),
+            None,
+        );
+    }
+}
+
+/// Defines the enumeration that says what is tracked.
+pub fn define_tracking_choice<W: Watcher, T: GucEnum>(watched: &Watched<T>, default: T)
+where
+    T: pgrx::guc::GucValue<Raw = i32>,
+{
+    // SAFETY: as above; pgrx's derive made the list of entries, which lives for ever.
+    unsafe {
+        pg_sys::DefineCustomEnumVariable(
+            watched.name.as_ptr(),
+            watched.what.as_ptr(),
+            watched.more.as_ptr(),
+            watched.setting.as_ptr(),
+            default.to_ordinal(),
+            T::CONFIG_ENUM_ENTRY,
+            pg_sys::GucContext::PGC_SUSET,
+            0,
+            None,
+            Some(assign_choice::<W>),
+            None,
+        );
+    }
+}
+
+unsafe extern "C-unwind" fn assign_switch<W: Watcher>(_new: bool, _extra: *mut c_void) {
+    W::tracking_changes();
+}
+
+unsafe extern "C-unwind" fn assign_choice<W: Watcher>(_new: i32, _extra: *mut c_void) {
+    W::tracking_changes();
 }
 
 unsafe extern "C-unwind" fn assign_request<W: Watcher>(_new: *const c_char, _extra: *mut c_void) {

@@ -32,8 +32,8 @@ pub trait Observer: 'static {
     fn started(seen: Self::Seen);
     /// Before each run (a cursor has many).
     fn run(query: Query) -> Option<Self::Seen>;
-    /// After a run that returned.
-    fn ran(query: Query, seen: Self::Seen);
+    /// After a run that returned. `whole`: it was asked for all rows.
+    fn ran(query: Query, seen: Self::Seen, whole: bool);
     /// Before the executor finishes a statement that changes something: its triggers run now.
     fn finish(query: Query) -> Option<Self::Seen>;
     /// After it finished.
@@ -217,7 +217,7 @@ compat::executor_run_hook! {
             }
             leave(outer);
             if let Some(seen) = seen {
-                O::ran(query, seen);
+                O::ran(query, seen, arguments.1 == 0);
             }
         }
     }

@@ -154,11 +154,32 @@ impl Walk {
         unsafe { self.relation((*plan.cast::<pg_sys::Scan>()).scanrelid) };
     }
 
+    /// The range-table index of the table that this one is a partition of, at the top; itself if of none.
+    unsafe fn root(&self, index: u32) -> u32 {
+        let mut root = index;
+        // SAFETY: as above; a plan's append relations go from child to parent, so this ends.
+        unsafe {
+            for _ in 0..MAX_DEPTH {
+                let parent = pointers::<pg_sys::AppendRelInfo>((*self.planned).appendRelations)
+                    .find(|relation| (**relation).child_relid == root);
+                match parent {
+                    Some(relation) => root = (*relation).parent_relid,
+                    None => break,
+                }
+            }
+        }
+        root
+    }
+
     unsafe fn index(&mut self, plan: *mut pg_sys::Plan, index: pg_sys::Oid) {
         // SAFETY: as above.
-        unsafe { self.scan(plan) };
-        if !self.shapes_only {
-            self.hasher.push_u32(index.to_u32());
+        unsafe {
+            self.scan(plan);
+            let relation = (*plan.cast::<pg_sys::Scan>()).scanrelid;
+            // A partition's index is its own; what counts is that there is one.
+            if !self.shapes_only && self.root(relation) == relation {
+                self.hasher.push_u32(index.to_u32());
+            }
         }
     }
 
@@ -224,7 +245,8 @@ impl Walk {
         }
         // SAFETY: range-table indexes of a plan count from 1 within its table.
         unsafe {
-            let entry = index
+            let entry = self
+                .root(index)
                 .checked_sub(1)
                 .and_then(|place| pointers::<pg_sys::RangeTblEntry>((*self.planned).rtable).nth(place as usize));
             let relation = entry.map_or(0, |entry| (*entry).relid.to_u32());

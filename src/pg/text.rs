@@ -13,12 +13,24 @@ pub fn to_utf8_in_error(bytes: &[u8]) -> String {
     to_utf8_with(bytes, false)
 }
 
+/// Does converting this text take a look at the catalogs, and so a transaction?
+pub fn needs_catalogs(bytes: &[u8]) -> bool {
+    use pg_sys::pg_enc::{PG_LATIN1, PG_SQL_ASCII, PG_UTF8};
+    // SAFETY: as above.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
+    !bytes.is_ascii() && ![PG_UTF8, PG_SQL_ASCII, PG_LATIN1].contains(&encoding)
+}
+
 fn to_utf8_with(bytes: &[u8], catalogs: bool) -> String {
     // SAFETY: reads the encoding of the database.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
     let utf8 = pg_sys::pg_enc::PG_UTF8;
     if bytes.is_ascii() || encoding == utf8 || encoding == pg_sys::pg_enc::PG_SQL_ASCII {
         return String::from_utf8_lossy(bytes).replace('\0', "");
+    }
+    if encoding == pg_sys::pg_enc::PG_LATIN1 {
+        // A byte is its code point.
+        return bytes.iter().filter(|byte| **byte != 0).map(|byte| char::from(*byte)).collect();
     }
     match catalogs.then(|| convert(bytes, encoding, utf8)).flatten() {
         Some(converted) => String::from_utf8_lossy(&converted).into_owned(),

@@ -97,7 +97,6 @@ pub fn read(into: &Words) {
 }
 
 /// Sets what was counted since `start`.
-#[inline(always)]
 pub fn set_since(start: &Words, into: &Words) {
     store(&into.counters, difference(counters_now(), values(&start.counters)));
     store(&into.wal, difference(wal_now(), values(&start.wal)));
@@ -108,14 +107,18 @@ pub fn set_since(start: &Words, into: &Words) {
 }
 
 /// Adds what was counted since `start`.
+#[inline(always)]
 pub fn add_since(start: &Words, into: &Words) {
-    let since = Words { ..ZERO };
-    set_since(start, &since);
-    add(&since, into);
+    let counters = difference(counters_now(), values(&start.counters));
+    store(&into.counters, sum(values(&into.counters), counters));
+    store(&into.wal, sum(values(&into.wal), difference(wal_now(), values(&start.wal))));
+    if start.timed.get() {
+        let before = if into.timed.replace(true) { values(&into.times) } else { [0; TIME_WORDS] };
+        store(&into.times, sum(before, difference(times_now(), values(&start.times))));
+    }
 }
 
 /// Adds one row of words to another.
-#[inline(always)]
 pub fn add(from: &Words, into: &Words) {
     store(&into.counters, sum(values(&into.counters), values(&from.counters)));
     store(&into.wal, sum(values(&into.wal), values(&from.wal)));

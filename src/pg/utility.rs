@@ -139,7 +139,10 @@ unsafe extern "C-unwind" fn process_utility<O: UtilityObserver>(
             }
         }
     };
-    let Some(begun) = O::begin(Utility { statement: pstmt, source: query_string }) else {
+    // A part of a statement (the index of a primary key) is no statement of its own.
+    let is_part = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+    let statement = Utility { statement: pstmt, source: query_string };
+    let Some(begun) = (if is_part { None } else { O::begin(statement) }) else {
         return chain();
     };
     let outer = hot::enter();

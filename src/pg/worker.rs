@@ -17,9 +17,10 @@ pub fn register_launcher(name: &str, function: &str) {
         .set_type(name)
         .set_library("pg_steward")
         .set_function(function)
+        .enable_spi_access()
+        // After enable_spi_access, which would have it wait for the end of recovery.
         .set_start_time(BgWorkerStartTime::ConsistentState)
         .set_restart_time(Some(RESTART))
-        .enable_spi_access()
         .load();
 }
 
@@ -71,6 +72,13 @@ pub fn wait(time: Duration) -> bool {
         }
     }
     goes_on
+}
+
+/// Ends the process so that Postgres starts it again after its restart time, unless the server is stopping: it
+/// takes an exit with 0 for the end of the work.
+pub fn exit_for_restart() -> ! {
+    // SAFETY: in the main loop, outside a transaction, holding nothing.
+    unsafe { pg_sys::proc_exit(1) }
 }
 
 /// Runs work in a transaction with a snapshot, and commits.
