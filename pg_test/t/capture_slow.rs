@@ -176,7 +176,7 @@ fn plans_are_stored_without_literals_and_at_most_five() {
     let stored = format!("SELECT count(*), bool_or(p.planid = (SELECT planid FROM steward.statements WHERE queryid = {id} AND toplevel)) FROM steward.plans AS p WHERE queryid = {id}");
     await_line(&mut reader, &stored, "5|t");
     // Too long a plan is left out, not cut.
-    run(&mut client, "SET pg_steward.max_plan_length = '1kB'");
+    run(&mut client, "RESET ALL; SET pg_steward.max_plan_length = '1kB'");
     run(&mut client, "SELECT count(*) FROM item AS a1 JOIN item AS a2 USING (id) JOIN item AS a3 USING (id) WHERE a1.g = 1");
     run(&mut client, "SELECT id, 5 FROM kinds WHERE id = 3");
     let short = only(&mut reader, "^SELECT id, .* FROM kinds").queryid;
