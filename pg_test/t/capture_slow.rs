@@ -312,3 +312,15 @@ fn repeated_queries_by_transaction_and_by_request() {
     ];
     await_line(&mut reader, found, &expected.join("\n"));
 }
+
+/// A worker that looks for the extension meanwhile finds none, and must not have the last word.
+#[test]
+fn an_extension_made_in_a_long_transaction_captures_at_once() {
+    server().psql("postgres", "CREATE DATABASE slowly").expect("database");
+    let mut client = server().client("slowly").expect("client");
+    run(&mut client, "BEGIN; CREATE EXTENSION pg_steward; SELECT pg_sleep(2.5)");
+    run(&mut client, "COMMIT");
+    assert_eq!(fails(&mut client, "SELECT 1 / 0 AS right_after"), "22012");
+    assert_eq!(recorded(&mut client, "right_after"), ["failed|1"]);
+    await_line(&mut client, "SELECT count(*) FROM steward.slow_executions WHERE query ~ 'right_after'", "1");
+}
