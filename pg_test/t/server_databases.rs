@@ -116,3 +116,28 @@ fn a_busy_worker_leaves_too() -> Result<()> {
     cluster.psql("postgres", "DROP DATABASE app")?;
     cluster.check_log(&[])
 }
+
+/// Whoever drops the extension and its worker take their locks in one order: here the worker is caught on its way to
+/// a new partition, which needs the types that DROP EXTENSION has locked by then.
+#[test]
+fn dropping_the_extension_never_deadlocks() -> Result<()> {
+    let cluster = steward("crossing").start()?;
+    install(&cluster, "postgres")?;
+    let pid = coordinator(&cluster, "postgres")?;
+    let today = "'steward.slow_executions_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')";
+    wait_for(&cluster, "postgres", &format!("SELECT to_regclass({today}) IS NOT NULL"), "t")?;
+    let mut holder = cluster.client("postgres")?;
+    for action in ["ALTER EXTENSION pg_steward DROP TABLE", "DROP TABLE"] {
+        holder.simple_query(&format!("DO $$ BEGIN EXECUTE '{action} ' || {today}; END $$"))?;
+    }
+    holder.simple_query("BEGIN; LOCK TABLE steward.slow_executions IN SHARE UPDATE EXCLUSIVE MODE")?;
+    record(&cluster, "postgres", "caught")?;
+    let waits = |of: &str| format!("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND {of}");
+    wait_for(&cluster, "postgres", &waits(&format!("pid = {pid}")), "t")?;
+    let mut dropper = cluster.client("postgres")?;
+    let dropped = std::thread::spawn(move || dropper.simple_query("DROP EXTENSION pg_steward").map(drop));
+    wait_for(&cluster, "postgres", &waits(&format!("pid <> {pid}")), "t")?;
+    holder.simple_query("ROLLBACK")?;
+    ensure!(dropped.join().is_ok_and(|done| done.is_ok()), "the one who drops lost");
+    cluster.check_log(&[])
+}
