@@ -11,7 +11,9 @@ use steward_test::Cluster;
 fn server() -> &'static Cluster {
     static SERVER: OnceLock<Cluster> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let cluster = common::builder("encodings").conf("pg_steward.slow_threshold", "0").conf("pg_steward.max_query_length", "100");
+        let cluster = common::builder("encodings")
+            .conf("pg_steward.slow_threshold", "0")
+            .conf("pg_steward.max_query_length", "100");
         cluster.conf("pg_steward.drain_interval", "50ms").start().expect("server")
     })
 }
@@ -55,7 +57,11 @@ fn texts_with(name: &[u8]) -> Vec<u8> {
     let mut sql = Vec::new();
     for pad in 0..8 {
         sql.extend_from_slice(b"SELECT ");
-        sql.extend((0..=pad).map(|column| format!("{column} AS ")).flat_map(|text| [text.as_bytes(), b"\"", name, b"\", "].concat()));
+        sql.extend(
+            (0..=pad)
+                .map(|column| format!("{column} AS "))
+                .flat_map(|text| [text.as_bytes(), b"\"", name, b"\", "].concat()),
+        );
         sql.extend_from_slice(b"pg_backend_pid() AS \"");
         sql.extend(std::iter::repeat_n(b'x', pad));
         (0..40).for_each(|_| sql.extend_from_slice(name));
@@ -64,7 +70,18 @@ fn texts_with(name: &[u8]) -> Vec<u8> {
     // Errors and literals with the same bytes, and a comment.
     sql.extend([b"SELECT 1 AS one /* ", name, b" */;\nSELECT '", name, b"' = '", name, b"x';\n"].concat());
     sql.extend([b"SELECT '", name, b"'::int;\nSELECT \"", name, b"\" FROM nowhere;\nSELEC ", name, b";\n"].concat());
-    sql.extend([b"SET application_name = '", name, b"';\nSET pg_steward.request_id = '", name, b"';\nSELECT 2, 3 AS \"", name, b"\";\n"].concat());
+    sql.extend(
+        [
+            b"SET application_name = '",
+            name,
+            b"';\nSET pg_steward.request_id = '",
+            name,
+            b"';\nSELECT 2, 3 AS \"",
+            name,
+            b"\";\n",
+        ]
+        .concat(),
+    );
     sql
 }
 
@@ -76,7 +93,8 @@ fn utf8() {
     views_are_readable(&mut client, &["UTF8", "SQL_ASCII"]);
     let found = "SELECT count(*) FROM steward.statements WHERE query ~ 'Grüße→語🐘' AND octet_length(query) <= 100";
     assert_eq!(line(&mut client, &format!("SELECT ({found}) >= 4")), "t");
-    let request = "SELECT request_id, application_name, query FROM steward.slow_queries WHERE query ~ '^SELECT .1, .2 AS '";
+    let request =
+        "SELECT request_id, application_name, query FROM steward.slow_queries WHERE query ~ '^SELECT .1, .2 AS '";
     // application_name is ASCII by Postgres's own rule.
     assert!(line(&mut client, request).starts_with(&format!("{name}|Gr")), "{}", line(&mut client, request));
     check_background(server());

@@ -36,7 +36,8 @@ fn steady_round(client: &mut Client) {
 
 #[test]
 fn churn_neither_loses_counts_nor_drives_out_the_steady() {
-    let cluster = common::builder("eviction").conf("pg_steward.max_statements", "100").conf("pg_steward.track_planning", "off");
+    let cluster =
+        common::builder("eviction").conf("pg_steward.max_statements", "100").conf("pg_steward.track_planning", "off");
     let cluster = cluster.conf("pg_steward.text_memory", "64kB").start().expect("server");
     let mut reader = database(&cluster, "churn");
     let mut client = cluster.client("churn").expect("client");
@@ -59,7 +60,10 @@ fn churn_neither_loses_counts_nor_drives_out_the_steady() {
     assert!(steady.len() >= STEADY - 1, "{} of {STEADY} are left: {steady:#?}", steady.len());
     let full = steady.iter().filter(|found| found.calls == (5 + UNIQUE / BATCH) as i64).count();
     assert!(full >= STEADY - 2, "{full} of {STEADY} have all their calls");
-    let entries = line(&mut reader, "SELECT entries, max_statements, (SELECT count(*) FROM steward.statements) FROM steward.statements_info");
+    let entries = line(
+        &mut reader,
+        "SELECT entries, max_statements, (SELECT count(*) FROM steward.statements) FROM steward.statements_info",
+    );
     let info = "SELECT entries <= max_statements, max_statements, dealloc + refused > 1000, dealloc >= 0, refused >= 0, internal_errors, untracked FROM steward.statements_info";
     assert_eq!(line(&mut reader, info), "t|100|t|t|t|0|0", "{entries}");
     assert_eq!(line(&mut reader, "SELECT count(*) <= 100, count(*) >= 60 FROM steward.statements"), "t|t");
@@ -68,9 +72,13 @@ fn churn_neither_loses_counts_nor_drives_out_the_steady() {
 
 /// Which of the users' and statements' rows are left: user, query.
 fn left(reader: &mut Client) -> String {
-    line(reader, "SELECT userid::regrole || ' ' || datname || ' ' || regexp_replace(query, '.* AS ', '')
+    line(
+        reader,
+        "SELECT userid::regrole || ' ' || datname || ' ' || regexp_replace(query, '.* AS ', '')
         FROM steward.statements JOIN pg_database ON pg_database.oid = dbid
-        WHERE query ~ 'AS (one|two)$' ORDER BY 1").replace('\n', ", ")
+        WHERE query ~ 'AS (one|two)$' ORDER BY 1",
+    )
+    .replace('\n', ", ")
 }
 
 /// Each of two users runs two statements in each of two databases.
@@ -97,7 +105,10 @@ fn resets_by_user_database_and_statement_are_audited() {
     run(&mut reader, "SELECT steward.statements_reset('ann'::regrole)");
     assert_eq!(left(&mut reader), "ben reset_a one, ben reset_a two, ben reset_b one, ben reset_b two");
     assert_eq!(id(&mut reader), one);
-    run(&mut reader, "SELECT steward.statements_reset(dbid => (SELECT oid FROM pg_database WHERE datname = 'reset_b'))");
+    run(
+        &mut reader,
+        "SELECT steward.statements_reset(dbid => (SELECT oid FROM pg_database WHERE datname = 'reset_b'))",
+    );
     assert_eq!(left(&mut reader), "ben reset_a one, ben reset_a two");
     run(&mut reader, &format!("SELECT steward.statements_reset(queryid => {one})"));
     assert_eq!(left(&mut reader), "ben reset_a two");
@@ -107,7 +118,12 @@ fn resets_by_user_database_and_statement_are_audited() {
     let before = "SELECT stats_reset < now() FROM steward.statements_info";
     assert_eq!(line(&mut reader, before), "t");
     let stamp = line(&mut reader, "SELECT stats_reset FROM steward.statements_info");
-    run(&mut reader, &format!("SELECT steward.statements_reset('ben'::regrole, (SELECT oid FROM pg_database WHERE datname = current_database()), {one})"));
+    run(
+        &mut reader,
+        &format!(
+            "SELECT steward.statements_reset('ben'::regrole, (SELECT oid FROM pg_database WHERE datname = current_database()), {one})"
+        ),
+    );
     assert_eq!(left(&mut reader), ALL.replace("ben reset_a one, ", ""));
     assert_eq!(line(&mut reader, "SELECT stats_reset FROM steward.statements_info"), stamp, "a part is not all");
     run(&mut reader, "SELECT steward.statements_reset()");

@@ -130,7 +130,9 @@ fn savepoints_at_top_level() {
     let mut client = server().client("savepoints").expect("client");
     let mut calls = 0;
     run(&mut client, "BEGIN");
-    for failing in ["SELECT outer_fails()", "SELECT 1 / n FROM zero", "INSERT INTO parent VALUES (0)", "SELECT deep(10)"] {
+    for failing in
+        ["SELECT outer_fails()", "SELECT 1 / n FROM zero", "INSERT INTO parent VALUES (0)", "SELECT deep(10)"]
+    {
         run(&mut client, "SAVEPOINT s");
         assert_eq!(fails(&mut client, failing), "22012");
         run(&mut client, "ROLLBACK TO SAVEPOINT s");
@@ -152,7 +154,10 @@ fn tracking_all(name: &str) -> (Client, Client) {
     run(&mut reader, SETUP);
     run(&mut reader, &format!("ALTER DATABASE {name} SET pg_steward.track = 'all'"));
     let mut client = server().client(name).expect("client");
-    run(&mut client, "SELECT steward.statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()))");
+    run(
+        &mut client,
+        "SELECT steward.statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()))",
+    );
     (reader, client)
 }
 
@@ -240,8 +245,11 @@ fn a_deferred_trigger_fails_at_commit() {
 #[test]
 fn nested_planning_that_fails_is_counted() {
     let (mut reader, mut client) = tracking_all("nested_planning");
-    run(&mut client, "CREATE FUNCTION planned() RETURNS int LANGUAGE plpgsql AS $$
-        BEGIN PERFORM n, 1 / 0 FROM zero; RETURN 0; EXCEPTION WHEN division_by_zero THEN RETURN 1; END $$");
+    run(
+        &mut client,
+        "CREATE FUNCTION planned() RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN PERFORM n, 1 / 0 FROM zero; RETURN 0; EXCEPTION WHEN division_by_zero THEN RETURN 1; END $$",
+    );
     run(&mut client, "SELECT planned()");
     assert_eq!(nested(&mut reader, r"^SELECT n, \S+ / \S+ FROM zero"), (0, 1));
     let mut calls = 0;

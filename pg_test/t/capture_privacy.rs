@@ -11,17 +11,26 @@ use steward_test::{Cluster, wait_until};
 fn server() -> &'static Cluster {
     static SERVER: OnceLock<Cluster> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let cluster = common::builder("privacy").conf("pg_steward.slow_threshold", "0").conf("pg_steward.drain_interval", "50ms");
+        let cluster =
+            common::builder("privacy").conf("pg_steward.slow_threshold", "0").conf("pg_steward.drain_interval", "50ms");
         let cluster = cluster.start().expect("server");
-        cluster.psql("postgres", "CREATE ROLE ordinary LOGIN; CREATE ROLE victim LOGIN; CREATE ROLE friend LOGIN IN ROLE victim;
-            CREATE ROLE auditor LOGIN IN ROLE pg_read_all_stats").expect("roles");
+        cluster
+            .psql(
+                "postgres",
+                "CREATE ROLE ordinary LOGIN; CREATE ROLE victim LOGIN; CREATE ROLE friend LOGIN IN ROLE victim;
+            CREATE ROLE auditor LOGIN IN ROLE pg_read_all_stats",
+            )
+            .expect("roles");
         cluster
     })
 }
 
 /// Everything that the views and tables of pg_steward hold, as text.
 fn everything(reader: &mut Client) -> String {
-    let relations = lines(reader, "SELECT oid::regclass FROM pg_class WHERE relnamespace = 'steward'::regnamespace AND relkind IN ('v', 'r', 'p')");
+    let relations = lines(
+        reader,
+        "SELECT oid::regclass FROM pg_class WHERE relnamespace = 'steward'::regnamespace AND relkind IN ('v', 'r', 'p')",
+    );
     assert!(relations.len() > 10, "{relations:?}");
     let mut all = String::new();
     for relation in relations {
@@ -82,10 +91,18 @@ fn no_secret_is_kept_anywhere() {
         let _ = client.batch_execute("");
     }
     for sql in [
-        "SELECT 'hush4711'::int", "SELECT * FROM t WHERE b = 'hush4711'", "INSERT INTO t VALUES ('x', 'hush4711')",
-        "SELECT 1 FROM t WHERE a::int = 3", "SELECT to_date('hush4711', 'YYYY')", "CREATE TABLE t2 (a text CHECK (a = 'x')); INSERT INTO t2 VALUES ('hush4711')",
-        "CREATE UNIQUE INDEX ON t (a)", "SELECT 'hush4711", "ALTER ROLE nobody PASSWORD 'hush4711'",
-        "SELECT '{\"hush4711'::json", "SELECT 'hush4711' COLLATE \"nowhere\"", "SET work_mem = 'hush4711'",
+        "SELECT 'hush4711'::int",
+        "SELECT * FROM t WHERE b = 'hush4711'",
+        "INSERT INTO t VALUES ('x', 'hush4711')",
+        "SELECT 1 FROM t WHERE a::int = 3",
+        "SELECT to_date('hush4711', 'YYYY')",
+        "CREATE TABLE t2 (a text CHECK (a = 'x')); INSERT INTO t2 VALUES ('hush4711')",
+        "CREATE UNIQUE INDEX ON t (a)",
+        "SELECT 'hush4711",
+        "ALTER ROLE nobody PASSWORD 'hush4711'",
+        "SELECT '{\"hush4711'::json",
+        "SELECT 'hush4711' COLLATE \"nowhere\"",
+        "SET work_mem = 'hush4711'",
     ] {
         assert!(client.batch_execute(sql).is_err(), "{sql}");
         let _ = client.batch_execute("");
@@ -98,7 +115,9 @@ fn no_secret_is_kept_anywhere() {
     let leaks: Vec<&str> = all.lines().filter(|line| line.contains(SECRET)).collect();
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
     // And yet everything was there to leak.
-    assert!(all.contains("CREATE SUBSCRIPTION") && all.contains("CREATE USER MAPPING") && all.contains("ALTER ROLE one"));
+    assert!(
+        all.contains("CREATE SUBSCRIPTION") && all.contains("CREATE USER MAPPING") && all.contains("ALTER ROLE one")
+    );
     assert!(lines(&mut reader, "SELECT count(*) > 20 FROM steward.plans") == ["t"] || all.contains("\"plan\""));
 }
 
@@ -112,7 +131,12 @@ fn bind_parameters_only_when_asked_for() {
     client.query("SELECT n FROM p WHERE a = $1 AND n = $2", &[&"it's second value", &43i32]).expect("query");
     client.query("SELECT n, 1 FROM p WHERE a = $1", &[&None::<&str>]).expect("query");
     let of = |reader: &mut Client, pattern: &str| {
-        line(reader, &format!("SELECT parameters FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries'"))
+        line(
+            reader,
+            &format!(
+                "SELECT parameters FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries'"
+            ),
+        )
     };
     assert_eq!(of(&mut reader, "^SELECT a FROM p"), "");
     let second = of(&mut reader, "^SELECT n FROM p");
@@ -210,7 +234,10 @@ fn what_an_ordinary_role_may_not_do() {
         "SELECT * FROM steward.audit_log".into(),
         "CREATE TABLE steward.mine ()".into(),
     ];
-    let tables = lines(&mut reader, "SELECT oid::regclass FROM pg_class WHERE relnamespace = 'steward'::regnamespace AND relkind IN ('r', 'p')");
+    let tables = lines(
+        &mut reader,
+        "SELECT oid::regclass FROM pg_class WHERE relnamespace = 'steward'::regnamespace AND relkind IN ('r', 'p')",
+    );
     assert!(tables.len() >= 5);
     for table in tables {
         refused.push(format!("SELECT * FROM {table}"));
@@ -219,7 +246,14 @@ fn what_an_ordinary_role_may_not_do() {
     for sql in &refused {
         assert_eq!(fails(&mut ordinary, sql), "42501", "{sql}");
     }
-    for setting in ["capture_enabled = off", "track = 'all'", "slow_threshold = 0", "capture_plans = off", "sample_rate = 1", "flush_interval = 0"] {
+    for setting in [
+        "capture_enabled = off",
+        "track = 'all'",
+        "slow_threshold = 0",
+        "capture_plans = off",
+        "sample_rate = 1",
+        "flush_interval = 0",
+    ] {
         assert_eq!(fails(&mut ordinary, &format!("SET pg_steward.{setting}")), "42501", "{setting}");
     }
     run(&mut ordinary, "SET pg_steward.request_id = 'a'; SET pg_steward.traceparent = 'b'");
@@ -230,5 +264,8 @@ fn what_an_ordinary_role_may_not_do() {
     // Granted on purpose, they work.
     run(&mut reader, "GRANT EXECUTE ON FUNCTION steward.statements_reset TO ordinary");
     run(&mut ordinary, "SELECT steward.statements_reset(0, 0, 1)");
-    assert_eq!(line(&mut reader, "SELECT session_role, acting_role, action, arguments->>'queryid' FROM steward.audit_log"), "ordinary|ordinary|statements_reset|1");
+    assert_eq!(
+        line(&mut reader, "SELECT session_role, acting_role, action, arguments->>'queryid' FROM steward.audit_log"),
+        "ordinary|ordinary|statements_reset|1"
+    );
 }

@@ -21,7 +21,12 @@ fn server() -> &'static Cluster {
 
 /// Why and how often executions of a text were recorded.
 fn recorded(reader: &mut Client, pattern: &str) -> Vec<String> {
-    lines(reader, &format!("SELECT reason, count(*) FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries' GROUP BY 1 ORDER BY 1"))
+    lines(
+        reader,
+        &format!(
+            "SELECT reason, count(*) FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries' GROUP BY 1 ORDER BY 1"
+        ),
+    )
 }
 
 /// Waits until a query has this answer.
@@ -53,7 +58,10 @@ fn thresholds_by_session_role_and_grant() {
         FROM steward.slow_queries WHERE query ~ '^SELECT b, g, pg_sleep'";
     assert_eq!(line(&mut reader, row), "t|t|1|SELECT|ok|postgres|thresholds|t|t|t|t");
     // By role, which the role itself may not change, until it is allowed to.
-    run(&mut reader, "ALTER ROLE app IN DATABASE thresholds SET pg_steward.slow_threshold = 0; GRANT SELECT ON t TO app");
+    run(
+        &mut reader,
+        "ALTER ROLE app IN DATABASE thresholds SET pg_steward.slow_threshold = 0; GRANT SELECT ON t TO app",
+    );
     let mut app = server().client_as("app", "thresholds").expect("app");
     run(&mut app, "SELECT c FROM t");
     assert_eq!(recorded(&mut reader, "^SELECT c FROM t$"), ["slow|1"]);
@@ -74,11 +82,14 @@ fn thresholds_by_session_role_and_grant() {
 
 #[test]
 fn the_limit_per_minute_counts_what_it_suppresses() {
-    let cluster = common::builder("limit").conf("pg_steward.slow_limit_per_minute", "5").conf("pg_steward.slow_threshold", "0");
+    let cluster =
+        common::builder("limit").conf("pg_steward.slow_limit_per_minute", "5").conf("pg_steward.slow_threshold", "0");
     let cluster = cluster.start().expect("server");
     let mut reader = database(&cluster, "limited");
     let mut client = cluster.client("limited").expect("client");
-    let suppressed = |reader: &mut Client| -> i64 { common::row(reader, "SELECT events_suppressed FROM steward.statements_info", &[]).get(0) };
+    let suppressed = |reader: &mut Client| -> i64 {
+        common::row(reader, "SELECT events_suppressed FROM steward.statements_info", &[]).get(0)
+    };
     let before = suppressed(&mut reader);
     for n in 0..40 {
         run(&mut client, &format!("SELECT {n} AS limited"));
@@ -113,7 +124,9 @@ fn with_plans(cluster: &Cluster, name: &str) -> (Client, Client) {
 
 /// The plans that a statement's recorded executions had, one line each.
 fn planids(reader: &mut Client, pattern: &str) -> Vec<String> {
-    let sql = format!("SELECT DISTINCT planid FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries' AND command <> 'UTILITY' ORDER BY 1");
+    let sql = format!(
+        "SELECT DISTINCT planid FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries' AND command <> 'UTILITY' ORDER BY 1"
+    );
     lines(reader, &sql)
 }
 
@@ -163,9 +176,22 @@ fn plans_are_stored_without_literals_and_at_most_five() {
     await_line(&mut reader, &plan, "1|t|t|t|1|t");
     let joins = "SELECT count(*) FROM item AS x JOIN kinds AS y ON x.kind = y.id JOIN item AS z ON z.id = y.id WHERE x.g = 3 AND x.id < 300";
     let mut shapes = 0;
-    for setting in ["enable_hashjoin = on", "enable_hashjoin = off", "enable_mergejoin = off", "enable_indexscan = off", "enable_bitmapscan = off",
-        "enable_material = off", "enable_memoize = off", "enable_nestloop = off", "enable_seqscan = off", "enable_sort = off", "enable_hashjoin = on",
-        "enable_mergejoin = on", "enable_bitmapscan = on", "enable_nestloop = on; SET enable_hashjoin = off; SET enable_mergejoin = off"] {
+    for setting in [
+        "enable_hashjoin = on",
+        "enable_hashjoin = off",
+        "enable_mergejoin = off",
+        "enable_indexscan = off",
+        "enable_bitmapscan = off",
+        "enable_material = off",
+        "enable_memoize = off",
+        "enable_nestloop = off",
+        "enable_seqscan = off",
+        "enable_sort = off",
+        "enable_hashjoin = on",
+        "enable_mergejoin = on",
+        "enable_bitmapscan = on",
+        "enable_nestloop = on; SET enable_hashjoin = off; SET enable_mergejoin = off",
+    ] {
         run(&mut client, &format!("SET {setting}"));
         run(&mut client, joins);
         thread::sleep(Duration::from_millis(if shapes < 6 { 1_020 } else { 0 }));
@@ -173,11 +199,16 @@ fn plans_are_stored_without_literals_and_at_most_five() {
     }
     assert!(shapes > 5, "{shapes}");
     let id = only(&mut reader, "^SELECT count.* FROM item AS x").queryid;
-    let stored = format!("SELECT count(*), bool_or(p.planid = (SELECT planid FROM steward.statements WHERE queryid = {id} AND toplevel)) FROM steward.plans AS p WHERE queryid = {id}");
+    let stored = format!(
+        "SELECT count(*), bool_or(p.planid = (SELECT planid FROM steward.statements WHERE queryid = {id} AND toplevel)) FROM steward.plans AS p WHERE queryid = {id}"
+    );
     await_line(&mut reader, &stored, "5|t");
     // Too long a plan is left out, not cut.
     run(&mut client, "RESET ALL; SET pg_steward.max_plan_length = '1kB'");
-    run(&mut client, "SELECT count(*) FROM item AS a1 JOIN item AS a2 USING (id) JOIN item AS a3 USING (id) WHERE a1.g = 1");
+    run(
+        &mut client,
+        "SELECT count(*) FROM item AS a1 JOIN item AS a2 USING (id) JOIN item AS a3 USING (id) WHERE a1.g = 1",
+    );
     run(&mut client, "SELECT id, 5 FROM kinds WHERE id = 3");
     let short = only(&mut reader, "^SELECT id, .* FROM kinds").queryid;
     await_line(&mut reader, &format!("SELECT count(*) FROM steward.plans WHERE queryid = {short}"), "1");
@@ -209,7 +240,9 @@ fn a_dropped_index_shows_as_a_change_of_plan() {
     let change = format!("SELECT count(*), bool_and(old_planid <> new_planid), bool_and(p50_before_ms < p50_after_ms), bool_and(p95_before_ms <= p95_after_ms), bool_and(changed_at <= now())
         FROM steward.plan_changes WHERE queryid = {id}");
     await_line(&mut reader, &change, "1|t|t|t|t");
-    let both = format!("SELECT count(*) FROM steward.plans AS p, steward.plan_changes AS c WHERE p.queryid = {id} AND c.queryid = {id} AND p.planid IN (c.old_planid, c.new_planid)");
+    let both = format!(
+        "SELECT count(*) FROM steward.plans AS p, steward.plan_changes AS c WHERE p.queryid = {id} AND c.queryid = {id} AND p.planid IN (c.old_planid, c.new_planid)"
+    );
     assert_eq!(line(&mut reader, &both), "2");
 }
 
@@ -225,7 +258,9 @@ fn armed_executions_collect_actual_rows() {
     (0..6).for_each(|_| query(&mut client));
     assert_eq!(recorded(&mut reader, "^SELECT id FROM item"), ["armed|3"]);
     assert_eq!(line(&mut reader, "SELECT armed FROM steward.statements_info"), "0");
-    let actual = format!("SELECT bool_and(actual), bool_and(plan::text ~ 'Actual Rows' AND plan::text ~ 'Actual Total Time') FROM steward.plans WHERE queryid = {id}");
+    let actual = format!(
+        "SELECT bool_and(actual), bool_and(plan::text ~ 'Actual Rows' AND plan::text ~ 'Actual Total Time') FROM steward.plans WHERE queryid = {id}"
+    );
     await_line(&mut reader, &actual, "t|t");
     // Disarmed before it is used up.
     run(&mut reader, &format!("SELECT steward.arm_explain({id}, 3), steward.arm_explain({id}, 0)"));
@@ -244,11 +279,19 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 #[test]
 fn an_execution_is_recorded_with_the_request_it_works_for() {
     let mut reader = database(server(), "requests");
-    run(&mut reader, "ALTER DATABASE requests SET pg_steward.slow_threshold = 0; CREATE TABLE r (a int, b int, c int, d int)");
+    run(
+        &mut reader,
+        "ALTER DATABASE requests SET pg_steward.slow_threshold = 0; CREATE TABLE r (a int, b int, c int, d int)",
+    );
     let mut app = server().client_as("app", "requests").expect("app");
     run(&mut reader, "GRANT SELECT ON r TO app");
     let of = |reader: &mut Client, pattern: &str| {
-        line(reader, &format!("SELECT request_id, trace_id, span_id, tags->>'controller', application_name FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries'"))
+        line(
+            reader,
+            &format!(
+                "SELECT request_id, trace_id, span_id, tags->>'controller', application_name FROM steward.slow_queries WHERE query ~ '{pattern}' AND query !~ 'slow_queries'"
+            ),
+        )
     };
     run(&mut app, "SET pg_steward.request_id = 'req-1'; SET application_name = 'shop'");
     run(&mut app, "SELECT a FROM r");
@@ -275,8 +318,11 @@ fn an_execution_is_recorded_with_the_request_it_works_for() {
 #[test]
 fn repeated_queries_by_transaction_and_by_request() {
     let mut reader = database(server(), "repeats");
-    run(&mut reader, "CREATE TABLE n (a int, b int, c int, d int); CREATE FUNCTION nested() RETURNS void LANGUAGE plpgsql
-        AS 'BEGIN FOR i IN 1..50 LOOP PERFORM d FROM n; END LOOP; END'");
+    run(
+        &mut reader,
+        "CREATE TABLE n (a int, b int, c int, d int); CREATE FUNCTION nested() RETURNS void LANGUAGE plpgsql
+        AS 'BEGIN FOR i IN 1..50 LOOP PERFORM d FROM n; END LOOP; END'",
+    );
     let mut client = server().client("repeats").expect("client");
     run(&mut client, "SET application_name = 'looper'");
     let repeat = |client: &mut Client, sql: &str, times: i32| (0..times).for_each(|_| run(client, sql));

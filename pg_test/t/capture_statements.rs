@@ -59,8 +59,18 @@ fn work(client: &mut Client) {
 
 /// Columns that are counts, and so must be equal to the digit; times are compared apart.
 const EXACT: &[&str] = &[
-    "toplevel", "calls", "rows", "shared_blks_dirtied", "local_blks_dirtied", "local_blks_hit + e.local_blks_read",
-    "temp_blks_read", "temp_blks_written", "shared_blks_hit + e.shared_blks_read", "wal_records", "wal_fpi", "wal_bytes",
+    "toplevel",
+    "calls",
+    "rows",
+    "shared_blks_dirtied",
+    "local_blks_dirtied",
+    "local_blks_hit + e.local_blks_read",
+    "temp_blks_read",
+    "temp_blks_written",
+    "shared_blks_hit + e.shared_blks_read",
+    "wal_records",
+    "wal_fpi",
+    "wal_bytes",
 ];
 
 #[test]
@@ -102,10 +112,12 @@ fn plans_and_texts_equal_those_of_pg_stat_statements() {
     work(&mut client);
     // Both hide constants of what the planner sees; of utility statements only we do on every version.
     let of = |view: &str| {
-        format!("SELECT queryid, plans, calls, query FROM {view}
+        format!(
+            "SELECT queryid, plans, calls, query FROM {view}
             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND calls > 0
               AND query ~ '^(SELECT|INSERT|UPDATE|DELETE|WITH|PREPARE)' AND query !~ 'steward|reset|INTO TEMP'
-            ORDER BY queryid")
+            ORDER BY queryid"
+        )
     };
     let ours = lines(&mut reader, &of("steward.statements"));
     assert_eq!(ours, lines(&mut reader, &of("pg_stat_statements")));
@@ -125,7 +137,10 @@ fn texts_come_back_after_a_reset() {
         run(&mut client, "SELECT t AS parsed_again FROM few");
         assert_eq!(only(&mut reader, "AS prepared").calls, 1);
         assert_eq!(only(&mut reader, "AS parsed_again").calls, 1);
-        run(&mut reader, "SELECT steward.statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()))");
+        run(
+            &mut reader,
+            "SELECT steward.statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        );
     }
 }
 
@@ -183,7 +198,10 @@ fn percentiles_and_histogram_agree() {
     for refused in ["percentile(1, 1.5)", "percentile(1, -0.1)", "percentile(1, 'NaN')"] {
         assert_eq!(common::fails(&mut reader, &format!("SELECT steward.{refused}")), "22003");
     }
-    assert_eq!(line(&mut reader, "SELECT steward.percentile(12345, 0.5), (SELECT count(*) FROM steward.histogram(12345))"), "|0");
+    assert_eq!(
+        line(&mut reader, "SELECT steward.percentile(12345, 0.5), (SELECT count(*) FROM steward.histogram(12345))"),
+        "|0"
+    );
 }
 
 #[test]
@@ -191,9 +209,16 @@ fn a_parallel_query_is_counted_once() {
     let mut reader = database(server(), "parallel");
     run(&mut reader, TABLES);
     let mut client = server().client("parallel").expect("client");
-    run(&mut client, "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
-        SET max_parallel_workers_per_gather = 2; SET parallel_leader_participation = off");
-    let plan = lines(&mut client, "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT n FROM many WHERE pad <> 'never'").join(" ");
+    run(
+        &mut client,
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+        SET max_parallel_workers_per_gather = 2; SET parallel_leader_participation = off",
+    );
+    let plan = lines(
+        &mut client,
+        "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT n FROM many WHERE pad <> 'never'",
+    )
+    .join(" ");
     assert!(plan.contains("Workers Launched: 2"), "{plan}");
     run(&mut client, "SELECT n FROM many WHERE pad <> 'never'");
     let found = counted(&mut reader, "^SELECT n FROM many WHERE pad");
@@ -211,7 +236,12 @@ fn a_parallel_query_is_counted_once() {
 
 /// Milliseconds that the statement was at work, in all.
 fn total_ms(reader: &mut Client, pattern: &str) -> f64 {
-    common::row(reader, "SELECT sum(total_exec_time) FROM steward.statements WHERE query ~ $1 AND query !~ 'total_exec'", &[&pattern]).get(0)
+    common::row(
+        reader,
+        "SELECT sum(total_exec_time) FROM steward.statements WHERE query ~ $1 AND query !~ 'total_exec'",
+        &[&pattern],
+    )
+    .get(0)
 }
 
 #[test]
@@ -265,10 +295,16 @@ fn sql_cursors() {
     assert_eq!(sum(&mut reader, "^FETCH"), 25);
     assert_eq!(only(&mut reader, "^DECLARE c").calls, 1);
     assert!(total_ms(&mut reader, "^(FETCH|DECLARE|MOVE|CLOSE)") < 110.0);
-    run(&mut client, "BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT g FROM many WHERE n > 7; COMMIT; FETCH 3 FROM h; CLOSE h");
+    run(
+        &mut client,
+        "BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT g FROM many WHERE n > 7; COMMIT; FETCH 3 FROM h; CLOSE h",
+    );
     assert_eq!(sum(&mut reader, "^FETCH"), 28);
     assert_eq!(only(&mut reader, "^DECLARE h").calls, 1);
-    run(&mut client, "BEGIN; DECLARE gone CURSOR FOR SELECT g FROM many; FETCH 2 FROM gone; ROLLBACK; SELECT 1 AS after_rollback");
+    run(
+        &mut client,
+        "BEGIN; DECLARE gone CURSOR FOR SELECT g FROM many; FETCH 2 FROM gone; ROLLBACK; SELECT 1 AS after_rollback",
+    );
     assert!(only(&mut reader, "after_rollback").toplevel);
     assert_eq!(line(&mut reader, "SELECT untracked FROM steward.statements_info"), "0");
 }
@@ -283,7 +319,10 @@ fn prepared_statements_of_both_protocols() {
         client.query(&statement, &[&n]).expect("query");
     }
     let found = only(&mut reader, "^SELECT g FROM many WHERE n =");
-    assert_eq!((found.query.as_str(), found.calls, found.rows), ("SELECT g FROM many WHERE n = $1 AND pad <> $2 LIMIT $3", 30, 30));
+    assert_eq!(
+        (found.query.as_str(), found.calls, found.rows),
+        ("SELECT g FROM many WHERE n = $1 AND pad <> $2 LIMIT $3", 30, 30)
+    );
     run(&mut client, "PREPARE mine(int) AS SELECT n FROM many WHERE n = $1 AND g < 1000");
     for n in 1..=8 {
         run(&mut client, &format!("EXECUTE mine({n})"));
@@ -294,7 +333,10 @@ fn prepared_statements_of_both_protocols() {
     assert_eq!((found[0].calls, found[0].rows), (8, 8));
     assert!(found[0].query.contains("n = $1 AND g < $2"), "{}", found[0].query);
     // Several statements in one string: each has its own text and count.
-    run(&mut client, "SELECT n, 1 FROM few WHERE n = 4; INSERT INTO few VALUES (1, 'a;b'), (2, 'c'); SELECT t, 2 FROM few");
+    run(
+        &mut client,
+        "SELECT n, 1 FROM few WHERE n = 4; INSERT INTO few VALUES (1, 'a;b'), (2, 'c'); SELECT t, 2 FROM few",
+    );
     assert_eq!(only(&mut reader, "^SELECT n, .1 FROM few WHERE n = .2$").rows, 0);
     assert_eq!(only(&mut reader, "^INSERT INTO few").rows, 2);
     assert_eq!(only(&mut reader, "^SELECT t, .1 FROM few$").rows, 2);
@@ -314,13 +356,22 @@ fn copy_and_commands_that_run_a_query_count_rows() {
     let mut text = String::new();
     client.copy_out("COPY few TO STDOUT").expect("copy").read_to_string(&mut text).expect("read");
     assert_eq!(text.lines().count(), 500);
-    client.copy_out("COPY (SELECT n FROM few WHERE n < 50) TO STDOUT").expect("copy").read_to_string(&mut text).expect("read");
+    client
+        .copy_out("COPY (SELECT n FROM few WHERE n < 50) TO STDOUT")
+        .expect("copy")
+        .read_to_string(&mut text)
+        .expect("read");
     run(&mut client, "CREATE TABLE copied AS SELECT n FROM few WHERE n < 40");
     run(&mut client, "SELECT n INTO copied_too FROM few WHERE n < 30");
     run(&mut client, "CREATE MATERIALIZED VIEW seen AS SELECT n FROM few WHERE n < 20; REFRESH MATERIALIZED VIEW seen");
     let rows = [
-        ("^COPY few FROM", 500), ("^COPY few TO", 500), ("^COPY .SELECT", 50), ("^CREATE TABLE copied", 40), ("^SELECT n INTO", 30),
-        ("^CREATE MATERIALIZED", 20), ("^REFRESH", 20),
+        ("^COPY few FROM", 500),
+        ("^COPY few TO", 500),
+        ("^COPY .SELECT", 50),
+        ("^CREATE TABLE copied", 40),
+        ("^SELECT n INTO", 30),
+        ("^CREATE MATERIALIZED", 20),
+        ("^REFRESH", 20),
     ];
     for (pattern, expected) in rows {
         let found = only(&mut reader, pattern);
@@ -332,20 +383,28 @@ fn copy_and_commands_that_run_a_query_count_rows() {
 fn a_statement_belongs_to_the_user_it_began_as() {
     let mut reader = database(server(), "users");
     run(&mut reader, TABLES);
-    run(&mut reader, "CREATE ROLE owning; CREATE ROLE other; GRANT SELECT ON many TO PUBLIC;
+    run(
+        &mut reader,
+        "CREATE ROLE owning; CREATE ROLE other; GRANT SELECT ON many TO PUBLIC;
         CREATE FUNCTION as_owner() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
             AS 'BEGIN RETURN (SELECT count(*) FROM many WHERE g = 3); END';
         ALTER FUNCTION as_owner() OWNER TO owning;
         CREATE FUNCTION becomes() RETURNS text LANGUAGE plpgsql
             AS 'BEGIN PERFORM set_config(''role'', ''other'', false); RETURN current_user; END';
-        ALTER DATABASE users SET pg_steward.track = 'all'");
+        ALTER DATABASE users SET pg_steward.track = 'all'",
+    );
     let mut client = server().client("users").expect("client");
     run(&mut client, "SELECT as_owner()");
     run(&mut client, "SET ROLE other; SELECT count(*) FROM many WHERE g = 5; RESET ROLE");
     run(&mut client, "SELECT becomes()");
     run(&mut client, "RESET ROLE");
     let owner = |reader: &mut Client, pattern: &str| {
-        line(reader, &format!("SELECT userid::regrole FROM steward.statements WHERE query ~ '{pattern}' AND query !~ 'regrole|CREATE' ORDER BY 1"))
+        line(
+            reader,
+            &format!(
+                "SELECT userid::regrole FROM steward.statements WHERE query ~ '{pattern}' AND query !~ 'regrole|CREATE' ORDER BY 1"
+            ),
+        )
     };
     assert_eq!(owner(&mut reader, r"^SELECT as_owner\(\)"), "postgres");
     assert_eq!(owner(&mut reader, r"SELECT count\(\*\) FROM many WHERE g = [$3]"), "owning\nother");
