@@ -33,6 +33,8 @@ const TOP: u8 = 1;
 const ALL: u8 = 2;
 /// Buffers and WAL are counted.
 const BUFFERS: u8 = 4;
+/// And no I/O times, so that counters are all there is to read.
+const PLAIN_BUFFERS: u8 = 16;
 /// The log level keeps errors from the hook that sees them.
 const HIDDEN: u8 = 8;
 
@@ -43,9 +45,11 @@ fn work_out_mode() -> u8 {
     let mode = match guc::bool(&settings::CAPTURE_ENABLED) && !hot::is_parallel_worker() {
         false => 0,
         true => {
+            let buffers = guc::bool(&settings::TRACK_BUFFERS) && control::takes_buffers();
             bit(track != Track::None as i32, TOP)
                 | bit(track == Track::All as i32, ALL)
-                | bit(guc::bool(&settings::TRACK_BUFFERS) && control::takes_buffers(), BUFFERS)
+                | bit(buffers, BUFFERS)
+                | bit(buffers && !usage::is_timed(), PLAIN_BUFFERS)
                 | bit(crate::pg::errors::errors_are_hidden(), HIDDEN)
         }
     };
@@ -111,7 +115,7 @@ impl Observer for Capture {
     #[inline(always)]
     fn run(query: Query) -> Option<Self::Seen> {
         let slot = open::find(query)?;
-        slot.begin(query, reads_buffers());
+        begin(query, slot);
         Some(slot)
     }
 
@@ -125,7 +129,7 @@ impl Observer for Capture {
     #[inline(always)]
     fn finish(query: Query) -> Option<Self::Seen> {
         let slot = open::find(query)?;
-        slot.begin(query, reads_buffers());
+        begin(query, slot);
         Some(slot)
     }
 
@@ -198,6 +202,14 @@ fn first_planned(planning: Planning, elapsed_ns: u64) {
         pending::claim(planning.query_id, session::user_id(), toplevel, planning.text())
             .planned(elapsed_ns);
     });
+}
+
+/// Starts the clock of an execution.
+#[inline(always)]
+fn begin(query: Query, slot: &open::Slot) {
+    if MODE.get() & PLAIN_BUFFERS == 0 || !slot.begin_first_run() {
+        slot.begin(query, reads_buffers());
+    }
 }
 
 /// Stops the clock of an execution. What it ran may have closed others, and so moved its slot.
@@ -283,6 +295,7 @@ fn count_kept(slot: &'static open::Slot, query: Query, entry: &'static pending::
     if let Some(words) = slot.usage() {
         entry.used(words);
     }
+    entry.mark();
     let rows = slot.earlier_rows.get() + query.rows();
     count(query, slot, entry, slot.elapsed_ns.get(), rows);
     if let Some(weight) = sample {
@@ -422,6 +435,7 @@ fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
         pending::claim(begun.query_id, begun.user_id, begun.toplevel, begun.text);
     supply_text(entry, begun.query_id, || begun.text);
     entry.executed(elapsed_ns, rows);
+    entry.mark();
     let words = begun.usage.map(|start| usage::since(&start));
     if let Some(words) = &words {
         entry.used(words);
@@ -487,16 +501,22 @@ impl ErrorObserver for Capture {
     }
 }
 
+/// Brings out what is due: repetitions, and pending counts.
+#[inline(never)]
+fn bring_out() {
+    repeats::report();
+    if pending::is_due(open::recent_ns()) {
+        pending::flush(false);
+        MODE.set(0);
+    }
+}
+
 impl XactObserver for Capture {
     #[inline(always)]
     fn committed() {
         open::transaction_ended();
-        if repeats::transaction_ended() {
-            repeats::report();
-        }
-        if pending::is_due(open::recent_ns()) {
-            pending::flush(false);
-            MODE.set(0);
+        if repeats::transaction_ended() || pending::is_due(open::recent_ns()) {
+            bring_out();
         }
     }
 

@@ -46,6 +46,8 @@ const KEPT: u8 = 16;
 const ARMED: u8 = 32;
 /// Counted already, at the end of its only run.
 const COUNTED: u8 = 64;
+/// The clock runs, in the usual first run.
+const FIRST_RUN: u8 = 128;
 
 impl Slot {
     const fn new() -> Self {
@@ -91,21 +93,23 @@ impl Slot {
         self.has(ARMED)
     }
 
-    /// Starts the clock, unless it runs.
+    /// Starts the clock of a usual first run: buffers are counted, without times. `false`: it is none, nothing
+    /// is done, and `begin` is the right thing.
     #[inline(always)]
-    pub fn begin(&self, query: Query, with_usage: bool) {
-        if self.state.get() != 0 || !with_usage {
-            return self.begin_otherwise(query, with_usage);
+    pub fn begin_first_run(&self) -> bool {
+        if self.state.get() != 0 {
+            return false;
         }
-        self.state.set(RUNNING | MEASURED);
-        usage::read(&self.usage_begin);
+        self.state.set(FIRST_RUN);
+        usage::read_counters(&self.usage_begin);
         self.begun_ns.set(clock::monotonic_ns());
+        true
     }
 
-    /// Starts the clock where it is not the usual first run with everything counted.
+    /// Starts the clock, unless it runs.
     #[inline(never)]
-    fn begin_otherwise(&self, query: Query, with_usage: bool) {
-        if self.has(RUNNING | COUNTED) {
+    pub fn begin(&self, query: Query, with_usage: bool) {
+        if self.has(RUNNING | COUNTED | FIRST_RUN) {
             return;
         }
         if Query::ROWS_ARE_PER_RUN && self.has(RAN) {
@@ -123,7 +127,7 @@ impl Slot {
     /// `stop` is for those.
     #[inline(always)]
     pub fn elapsed_in_first_run(&self) -> Option<u64> {
-        if self.state.get() != RUNNING | MEASURED {
+        if self.state.get() != FIRST_RUN {
             return None;
         }
         let now_ns = clock::monotonic_ns();
@@ -151,7 +155,11 @@ impl Slot {
     /// Stops the clock, if it runs.
     #[inline(never)]
     pub fn stop(&self) {
-        let state = self.state.get();
+        let mut state = self.state.get();
+        if state == FIRST_RUN {
+            state = RUNNING | MEASURED;
+            self.usage_begin.forget_times();
+        }
         if state & RUNNING == 0 {
             return;
         }
@@ -179,7 +187,7 @@ impl Slot {
     }
 
     pub fn is_running(&self) -> bool {
-        self.has(STARTING | RUNNING)
+        self.has(STARTING | RUNNING | FIRST_RUN)
     }
 
     /// The execution itself; only while it is open.

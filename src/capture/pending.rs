@@ -92,7 +92,7 @@ impl Entry {
         }
     }
 
-    /// Counts one completed execution.
+    /// Counts one completed execution. The first one since a flush has to be followed by `mark`.
     #[inline(always)]
     pub fn executed(&self, elapsed_ns: u64, rows: u64) {
         self.calls.set(self.calls.get() + 1);
@@ -114,13 +114,12 @@ impl Entry {
                 self.overflows();
             }
         }
-        self.mark();
     }
 
-    /// Adds buffers and WAL since a reading of the counters.
+    /// Adds buffers and WAL since a reading of the counters, no times.
     #[inline(always)]
     pub fn used_since(&self, start: &usage::Words) {
-        usage::add_since(start, &self.usage);
+        usage::add_counters_since(start, &self.usage);
     }
 
     /// Adds buffers and WAL of an execution.
@@ -179,8 +178,8 @@ impl Entry {
         self.settled_plan.set(if settled { self.plan_id.get() } else { 0 });
     }
 
-    #[inline(always)]
-    fn mark(&self) {
+    /// There is something to flush.
+    pub fn mark(&self) {
         self.dirty.set(true);
         DIRTY.set(true);
     }
@@ -266,9 +265,28 @@ fn first_place(query_id: u64, user_id: u32) -> usize {
     (mixed >> 57) as usize
 }
 
+/// The entry found last: a backend often runs the same statement again.
+static LAST: BackendStatic<Cell<Option<&'static Entry>>> = BackendStatic::new(Cell::new(None));
+
 /// The entry of a statement, if it has one.
 #[inline(always)]
 pub fn find(query_id: u64, user_id: u32, toplevel: bool) -> Option<&'static Entry> {
+    match LAST.get() {
+        Some(entry) if entry.is(query_id, user_id, toplevel) => Some(entry),
+        _ => find_hashed(query_id, user_id, toplevel),
+    }
+}
+
+#[inline(never)]
+fn find_hashed(query_id: u64, user_id: u32, toplevel: bool) -> Option<&'static Entry> {
+    let found = find_in_table(query_id, user_id, toplevel);
+    if found.is_some() {
+        LAST.set(found);
+    }
+    found
+}
+
+fn find_in_table(query_id: u64, user_id: u32, toplevel: bool) -> Option<&'static Entry> {
     let first = first_place(query_id, user_id);
     let entry = &TABLE[first % ENTRIES];
     if entry.is(query_id, user_id, toplevel) {

@@ -174,13 +174,22 @@ fn next_episode() {
 /// is something to report.
 #[inline(always)]
 pub fn transaction_ended() -> bool {
+    if ANY.get() {
+        return episode_may_end();
+    }
     if guc::is_empty(&settings::REQUEST_ID) {
-        if ANY.get() {
-            close_all();
-        }
         next_episode();
     }
-    ANY.get()
+    false
+}
+
+#[inline(never)]
+fn episode_may_end() -> bool {
+    if guc::is_empty(&settings::REQUEST_ID) {
+        close_all();
+        next_episode();
+    }
+    true
 }
 
 /// The session ends, and everything with it.

@@ -29,6 +29,13 @@ pub struct Words {
     timed: Cell<bool>,
 }
 
+impl Words {
+    /// The times mean nothing: `read_counters` left them alone.
+    pub fn forget_times(&self) {
+        self.timed.set(false);
+    }
+}
+
 /// All zero, for statics.
 pub const ZERO: Words = Words {
     counters: [const { Cell::new(0) }; COUNTER_WORDS],
@@ -84,11 +91,29 @@ fn sum<const N: usize>(left: [u64; N], right: [u64; N]) -> [u64; N] {
     core::array::from_fn(|word| left[word].wrapping_add(right[word]))
 }
 
-/// Reads the counters.
+/// Are I/O times taken? Then `read_counters` and `add_counters_since` are not enough.
+pub fn is_timed() -> bool {
+    takes_times()
+}
+
+/// Reads the counters, but no times.
 #[inline(always)]
-pub fn read(into: &Words) {
+pub fn read_counters(into: &Words) {
     store(&into.counters, counters_now());
     store(&into.wal, wal_now());
+}
+
+/// Adds what was counted since `read_counters`.
+#[inline(always)]
+pub fn add_counters_since(start: &Words, into: &Words) {
+    let counters = difference(counters_now(), values(&start.counters));
+    store(&into.counters, sum(values(&into.counters), counters));
+    store(&into.wal, sum(values(&into.wal), difference(wal_now(), values(&start.wal))));
+}
+
+/// Reads the counters, and the times if they are taken.
+pub fn read(into: &Words) {
+    read_counters(into);
     let timed = takes_times();
     into.timed.set(timed);
     if timed {
@@ -107,11 +132,8 @@ pub fn set_since(start: &Words, into: &Words) {
 }
 
 /// Adds what was counted since `start`.
-#[inline(always)]
 pub fn add_since(start: &Words, into: &Words) {
-    let counters = difference(counters_now(), values(&start.counters));
-    store(&into.counters, sum(values(&into.counters), counters));
-    store(&into.wal, sum(values(&into.wal), difference(wal_now(), values(&start.wal))));
+    add_counters_since(start, into);
     if start.timed.get() {
         let before = if into.timed.replace(true) { values(&into.times) } else { [0; TIME_WORDS] };
         store(&into.times, sum(before, difference(times_now(), values(&start.times))));

@@ -76,9 +76,9 @@ pub fn wait(time: Duration) -> bool {
 
 /// Ends the process so that Postgres starts it again after its restart time, unless the server is stopping: it
 /// takes an exit with 0 for the end of the work.
-pub fn exit_for_restart() -> ! {
+pub fn exit_for_restart() {
     // SAFETY: in the main loop, outside a transaction, holding nothing.
-    unsafe { pg_sys::proc_exit(1) }
+    unsafe { pg_sys::proc_exit(1) };
 }
 
 /// Runs work in a transaction with a snapshot, and commits.

@@ -38,17 +38,19 @@ unsafe extern "C-unwind" fn at_xact<O: XactObserver>(
     event: pg_sys::XactEvent::Type,
     _argument: *mut c_void,
 ) {
-    match event {
-        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
-            hot::transaction_ends(false);
-            O::committed();
-        }
-        pg_sys::XactEvent::XACT_EVENT_ABORT => {
-            hot::transaction_ends(true);
-            O::aborted();
-        }
-        _ => {}
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    if event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE {
+        hot::transaction_ends(false);
+        O::committed();
+    } else if event == XACT_EVENT_ABORT {
+        aborted::<O>();
     }
+}
+
+#[inline(never)]
+fn aborted<O: XactObserver>() {
+    hot::transaction_ends(true);
+    O::aborted();
 }
 
 unsafe extern "C-unwind" fn at_subxact<O: XactObserver>(
