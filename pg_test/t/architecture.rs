@@ -84,9 +84,10 @@ fn skipped(rest: &str, before: Option<char>) -> usize {
 }
 
 fn raw_string(rest: &str) -> Option<usize> {
-    let start = ["r", "br", "cr"].iter().filter_map(|prefix| rest.strip_prefix(prefix)).find(|after| {
-        after.trim_start_matches('#').starts_with('"')
-    })?;
+    let start = ["r", "br", "cr"]
+        .iter()
+        .filter_map(|prefix| rest.strip_prefix(prefix))
+        .find(|after| after.trim_start_matches('#').starts_with('"'))?;
     let hashes = start.len() - start.trim_start_matches('#').len();
     let end = format!("\"{}", "#".repeat(hashes));
     let body = rest.len() - start.len() + hashes + 1;
@@ -201,9 +202,7 @@ fn no_capability_knows_another_and_pg_knows_none() -> Result<()> {
     }
     // pg does not reach upwards at all, but for the settings' type of its callers it has none to know.
     ensure_none(&sources, "src/pg reaches out of its folder", |source, line| {
-        source.name.starts_with("src/pg/")
-            && line.contains("crate::")
-            && !line.contains("crate::pg")
+        source.name.starts_with("src/pg/") && line.contains("crate::") && !line.contains("crate::pg")
     })
 }
 
@@ -251,7 +250,8 @@ fn large_functions(source: &Source) -> Vec<String> {
         let end = format!("{}}}", " ".repeat(indent));
         let length = source.code[start..].iter().position(|line| line.trim_end() == end).map_or(0, |at| at + 1);
         // Without a body, the brace belongs to another.
-        let declared = source.code[start..].iter().take_while(|line| !line.contains('{')).any(|line| line.contains(';'));
+        let declared =
+            source.code[start..].iter().take_while(|line| !line.contains('{')).any(|line| line.contains(';'));
         if !declared && length > MAX_FUNCTION_LINES {
             large.push(format!("{}:{}: function of {length} lines", source.name, start + 1));
         }
@@ -292,6 +292,9 @@ fn the_manual_lists_the_settings_as_they_are() -> Result<()> {
 
     let mut rows = documented(&fs::read_to_string(root().join("README.md"))?)?;
     rows.sort();
-    ensure!(rows == actual, "README.md differs from pg_settings; tools/settings-table.sh prints the table\n{rows:#?}\n{actual:#?}");
+    ensure!(
+        rows == actual,
+        "README.md differs from pg_settings; tools/settings-table.sh prints the table\n{rows:#?}\n{actual:#?}"
+    );
     Ok(())
 }

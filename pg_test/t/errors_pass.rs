@@ -41,7 +41,8 @@ struct Seen {
 fn run_arm(cluster: &Cluster, libraries: &str, lines: &str) -> Result<Seen> {
     cluster.append_conf(&format!("shared_preload_libraries = '{libraries}'\n{lines}"))?;
     cluster.restart()?;
-    cluster.psql("postgres", "DROP DATABASE IF EXISTS errors; DROP ROLE IF EXISTS errors_app; CREATE DATABASE errors")?;
+    cluster
+        .psql("postgres", "DROP DATABASE IF EXISTS errors; DROP ROLE IF EXISTS errors_app; CREATE DATABASE errors")?;
     cluster.psql("errors", SETUP)?;
     let mark = cluster.log_mark();
     let seen = Seen {
@@ -78,7 +79,7 @@ fn statements(script: &str) -> Vec<String> {
     let mut statement = String::new();
     for line in script.lines().filter(|line| !line.starts_with("--") && !line.is_empty()) {
         statement += line;
-        if line.ends_with(';') && statement.matches("$$").count() % 2 == 0 {
+        if line.ends_with(';') && statement.matches("$$").count().is_multiple_of(2) {
             found.push(std::mem::take(&mut statement));
         } else {
             statement.push('\n');

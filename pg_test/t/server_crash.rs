@@ -42,13 +42,15 @@ fn a_killed_backend_costs_nothing_that_was_stored() -> Result<()> {
     launcher(&cluster)?;
     coordinator(&cluster, "postgres")?;
     ensure!(stored(&cluster, "postgres", "before_crash")? == 1);
-    let counted = "SELECT count(*) FROM steward.statements WHERE stats_since < (SELECT stats_reset FROM steward.statements_info)";
+    let counted =
+        "SELECT count(*) FROM steward.statements WHERE stats_since < (SELECT stats_reset FROM steward.statements_info)";
     ensure!(number(&cluster, "postgres", counted)? == 0, "statistics survived the crash");
     let later = format!("SELECT stats_reset > '{reset}' FROM steward.statements_info");
     ensure!(cluster.psql("postgres", &later)? == "t");
     record(&cluster, "postgres", "after_crash")?;
     wait_stored(&cluster, "postgres", "after_crash", 1)?;
-    let after = format!("SELECT min(event_id) > {largest} FROM steward.slow_executions WHERE {}", marked("after_crash"));
+    let after =
+        format!("SELECT min(event_id) > {largest} FROM steward.slow_executions WHERE {}", marked("after_crash"));
     ensure!(cluster.psql("postgres", &after)? == "t", "event ids do not ascend over a crash");
     ensure!(cluster.psql("postgres", UNIQUE)? == "t");
     cluster.check_log(&CRASH_NOISE)

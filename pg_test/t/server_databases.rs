@@ -79,7 +79,9 @@ fn programs_can_copy_and_drop_a_database_with_a_worker() -> Result<()> {
     cluster.psql("postgres", "CREATE DATABASE \"My App\"")?;
     install(&cluster, "My App")?;
     coordinator(&cluster, "My App")?;
-    for (name, args) in [("createdb", vec!["-T", "My App", "copy"]), ("dropdb", vec!["My App"]), ("dropdb", vec!["copy"])] {
+    for (name, args) in
+        [("createdb", vec!["-T", "My App", "copy"]), ("dropdb", vec!["My App"]), ("dropdb", vec!["copy"])]
+    {
         let mut program = cluster.installation().program(name);
         program.args(["-U", "postgres", "-p", &cluster.port().to_string(), "-h"]).arg(cluster.host()).args(args);
         let done = program.output()?;
@@ -112,7 +114,12 @@ fn a_busy_worker_leaves_too() -> Result<()> {
     let churn = "DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM i; END LOOP; END $$";
     client.simple_query(churn)?;
     drop(client);
-    wait_for(&cluster, "postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'", "0")?;
+    wait_for(
+        &cluster,
+        "postgres",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'",
+        "0",
+    )?;
     cluster.psql("postgres", "DROP DATABASE app")?;
     cluster.check_log(&[])
 }

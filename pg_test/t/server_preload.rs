@@ -125,10 +125,12 @@ fn counts_agree(name: &str, libraries: [&str; 3]) -> Result<()> {
         .conf("auto_explain.log_analyze", "on")
         .conf("auto_explain.log_nested_statements", "on")
         .start()?;
-    cluster.psql("postgres", "CREATE EXTENSION pg_stat_statements; CREATE EXTENSION pg_steward; CREATE DATABASE work")?;
+    cluster
+        .psql("postgres", "CREATE EXTENSION pg_stat_statements; CREATE EXTENSION pg_steward; CREATE DATABASE work")?;
     let failed = cluster.psql_output("work", WORKLOAD, &["-v", "ON_ERROR_STOP=1"])?;
     ensure!(failed.status.success(), "{}", String::from_utf8_lossy(&failed.stderr));
-    let sum = "SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'work')";
+    let sum =
+        "SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'work')";
     let seen = number(&cluster, "postgres", sum)?;
     ensure!(seen >= 30, "pg_stat_statements has only {seen} statements");
     let differences = cluster.psql("postgres", DIFFERENCES)?;

@@ -7,7 +7,8 @@ const INFO: &str = "steward.statements_info";
 /// A ring of 64 kB whose worker is kept waiting for a lock.
 #[test]
 fn a_full_ring_overwrites_the_oldest_and_counts_them() -> Result<()> {
-    let cluster = steward("full").conf("pg_steward.ring_memory", "64kB").conf("pg_steward.slow_limit_per_minute", "0").start()?;
+    let cluster =
+        steward("full").conf("pg_steward.ring_memory", "64kB").conf("pg_steward.slow_limit_per_minute", "0").start()?;
     install(&cluster, "postgres")?;
     record(&cluster, "postgres", "warm_up")?;
     wait_stored(&cluster, "postgres", "warm_up", 1)?;
@@ -65,18 +66,19 @@ fn day(cluster: &Cluster, back: i32) -> Result<String> {
 
 /// An old partition with this many rows of a thousand bytes.
 fn add_day(cluster: &Cluster, back: i32, rows: i32) -> Result<()> {
-    cluster.psql(
-        "postgres",
-        &format!(
-            "SELECT steward.add_capture_partition((now() AT TIME ZONE 'UTC')::date - {back});
+    cluster
+        .psql(
+            "postgres",
+            &format!(
+                "SELECT steward.add_capture_partition((now() AT TIME ZONE 'UTC')::date - {back});
              INSERT INTO steward.slow_executions
                  (event_id, captured_at, reason, outcome, duration_ms, userid, pid, toplevel, command, query)
              SELECT -n, (date_trunc('day', now() AT TIME ZONE 'UTC') - {back} * interval '1 day') AT TIME ZONE 'UTC'
                         + n * interval '1 ms', 'slow', 'ok', 1, 10, 1, true, 'SELECT', repeat('x', 1000)
              FROM generate_series(1, {rows}) AS n"
-        ),
-    )
-    .map(drop)
+            ),
+        )
+        .map(drop)
 }
 
 #[test]
@@ -90,7 +92,8 @@ fn retention_drops_whole_days_by_age_and_by_size() -> Result<()> {
     for back in [1, 6, 7, 8, 9, 40] {
         add_day(&cluster, back, 10)?;
     }
-    let maintain = |minutes: i64, mb: i64| cluster.psql("postgres", &format!("SELECT steward.maintain_capture({minutes}, {mb})"));
+    let maintain =
+        |minutes: i64, mb: i64| cluster.psql("postgres", &format!("SELECT steward.maintain_capture({minutes}, {mb})"));
     maintain(7 * 24 * 60, 1024)?;
     let kept = [day(&cluster, 7)?, day(&cluster, 6)?, day(&cluster, 1)?, today.clone(), tomorrow.clone()].join(",");
     ensure!(cluster.psql("postgres", PARTITIONS)? == kept, "{}", cluster.psql("postgres", PARTITIONS)?);
@@ -110,7 +113,11 @@ fn retention_drops_whole_days_by_age_and_by_size() -> Result<()> {
     wait_stored(&cluster, "postgres", "of_today", 1)?;
     add_day(&cluster, 0, 3_000)?;
     maintain(24 * 60, 1)?;
-    ensure!(cluster.psql("postgres", PARTITIONS)? == format!("{today},{tomorrow}"), "{}", cluster.psql("postgres", PARTITIONS)?);
+    ensure!(
+        cluster.psql("postgres", PARTITIONS)? == format!("{today},{tomorrow}"),
+        "{}",
+        cluster.psql("postgres", PARTITIONS)?
+    );
     ensure!(stored(&cluster, "postgres", "of_today")? == 1);
     cluster.check_log(&[])
 }
@@ -132,7 +139,12 @@ fn the_worker_applies_retention_by_itself() -> Result<()> {
 fn a_row_that_cannot_be_stored_blocks_no_other() -> Result<()> {
     let cluster = steward("refused").start()?;
     install(&cluster, "postgres")?;
-    wait_for(&cluster, "postgres", "SELECT count(*) FROM pg_inherits WHERE inhparent = 'steward.slow_executions'::regclass", "2")?;
+    wait_for(
+        &cluster,
+        "postgres",
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'steward.slow_executions'::regclass",
+        "2",
+    )?;
     let sql = "ALTER TABLE steward.slow_executions ADD CONSTRAINT no_such CHECK (application_name <> 'unwelcome')";
     cluster.psql("postgres", sql)?;
     let mut batch = String::from("SET pg_steward.slow_threshold = 0;\n");

@@ -16,7 +16,13 @@ fn a_standby_records_in_memory_and_writes_after_promotion() -> Result<()> {
     let seen = |mark: &str| format!("SELECT count(*) FROM steward.slow_queries WHERE {}", marked(mark));
     ensure!(number(&standby, "postgres", &seen("on_standby"))? == 1, "its own, from the ring");
     ensure!(number(&standby, "postgres", &seen("on_primary"))? == 1, "the primary's, replicated");
-    ensure!(number(&standby, "postgres", "SELECT count(*) FROM steward.ring_events() WHERE payload LIKE '%on_standby%' AND payload LIKE '%SELECT $1%'")? == 1);
+    ensure!(
+        number(
+            &standby,
+            "postgres",
+            "SELECT count(*) FROM steward.ring_events() WHERE payload LIKE '%on_standby%' AND payload LIKE '%SELECT $1%'"
+        )? == 1
+    );
     ensure!(stored(&standby, "postgres", "on_standby")? == 0);
     let counted = "SELECT sum(calls) FROM steward.statements WHERE query = 'SELECT $1'";
     ensure!(number(&standby, "postgres", counted)? == 1);
@@ -38,7 +44,8 @@ fn a_standby_records_in_memory_and_writes_after_promotion() -> Result<()> {
     ensure!(number(&standby, "postgres", &seen("on_standby"))? == 1, "stored and ring are one");
     standby.psql("postgres", "SELECT steward.statements_reset(0, 0, 1)")?;
     ensure!(number(&standby, "postgres", "SELECT count(*) FROM steward.audit_log")? == 1);
-    let unique = "SELECT count(*) = count(DISTINCT event_id) FROM steward.slow_executions WHERE application_name LIKE 'on_%'";
+    let unique =
+        "SELECT count(*) = count(DISTINCT event_id) FROM steward.slow_executions WHERE application_name LIKE 'on_%'";
     ensure!(standby.psql("postgres", unique)? == "t");
     primary.check_log(&[])?;
     standby.check_log(&["could not receive data from WAL stream", "terminating walreceiver"])
