@@ -17,24 +17,20 @@ impl From<CaptureError> for Error {
     fn from(error: CaptureError) -> Self {
         use CaptureError::*;
         let (code, hint) = match &error {
-            PercentileOutOfRange(_) => (
-                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                "Give the 95th percentile as 0.95.",
-            ),
-            ExecutionsOutOfRange { .. } => (
-                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                "0 disarms the statement.",
-            ),
-            UnknownQuery(_) => (
-                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-                "See the column queryid of steward.statements.",
-            ),
+            PercentileOutOfRange(_) => {
+                (PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "Give the 95th percentile as 0.95.")
+            }
+            ExecutionsOutOfRange { .. } => {
+                (PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "0 disarms the statement.")
+            }
+            UnknownQuery(_) => {
+                (PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "See the column queryid of steward.statements.")
+            }
             UnknownName { .. } => (PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, ""),
             NullArgument(_) => (PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, ""),
-            InvalidTraceParent(_) => (
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                "The form is that of W3C Trace Context.",
-            ),
+            InvalidTraceParent(_) => {
+                (PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "The form is that of W3C Trace Context.")
+            }
         };
         Error(report(code, error.to_string(), hint))
     }

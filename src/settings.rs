@@ -2,9 +2,9 @@
 //!
 //! A setting is one line of `define`; README's table is checked against pg_settings by a test.
 
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use crate::pg::guc::{self, Watched, Watcher};
 use pgrx::PostgresGucEnum;
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::{CStr, CString};
 
 /// Which statements are tracked.
@@ -226,11 +226,7 @@ fn worker() {
     );
 }
 
-fn tracking<W: Watcher>(
-    name: &'static CStr,
-    what: &'static CStr,
-    setting: &'static GucSetting<bool>,
-) {
+fn tracking<W: Watcher>(name: &'static CStr, what: &'static CStr, setting: &'static GucSetting<bool>) {
     guc::define_tracking_switch::<W>(&Watched { name, what, more: c"", setting });
 }
 

@@ -46,10 +46,7 @@ fn summed(statements: &[Statement]) -> ([u64; BUCKETS], f64, f64) {
 #[pg_extern(volatile, parallel_restricted, strict)]
 fn histogram(
     queryid: i64,
-) -> Result<
-    TableIterator<'static, (name!(lower_ms, f64), name!(upper_ms, f64), name!(calls, i64))>,
-    ErrorReport,
-> {
+) -> Result<TableIterator<'static, (name!(lower_ms, f64), name!(upper_ms, f64), name!(calls, i64))>, ErrorReport> {
     let (counts, ..) = summed(&visible(queryid)?);
     let rows: Vec<_> = counts
         .into_iter()
@@ -83,15 +80,10 @@ fn histogram_counts(queryid: i64) -> Result<Vec<i64>, ErrorReport> {
 
 /// A percentile in milliseconds of what was counted between two readings of `histogram_counts`.
 #[pg_extern(immutable, parallel_safe)]
-fn percentile_between(
-    before: Option<Vec<i64>>,
-    after: Option<Vec<i64>>,
-    p: f64,
-) -> Result<Option<f64>, ErrorReport> {
+fn percentile_between(before: Option<Vec<i64>>, after: Option<Vec<i64>>, p: f64) -> Result<Option<f64>, ErrorReport> {
     let p = fraction(p)?;
     let counts = |list: Option<Vec<i64>>| -> Vec<u64> {
-        let mut counts: Vec<u64> =
-            list.unwrap_or_default().into_iter().map(|count| count.max(0) as u64).collect();
+        let mut counts: Vec<u64> = list.unwrap_or_default().into_iter().map(|count| count.max(0) as u64).collect();
         counts.resize(BUCKETS, 0);
         counts
     };

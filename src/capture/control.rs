@@ -49,7 +49,8 @@ pub fn create() {
     ROW.create(c"pg_steward capture counters 1");
     let now_us = clock::now_us();
     set(Counter::ResetAt, now_us as u64);
-    set(Counter::EventBase, clock::seconds(now_us) << 31);
+    // Room for 1,024 events a microsecond until shared memory is made again.
+    set(Counter::EventBase, (now_us as u64) << 10);
 }
 
 #[inline(always)]

@@ -9,8 +9,8 @@
 //! `Absent`. A database that nobody looked at yet is `Unknown`, and its events wait.
 
 use super::{control, control::Counter};
-use crate::pg::{clock, session};
 use crate::pg::shmem::{Area, Counts as Lengths};
+use crate::pg::{clock, session, worker};
 use crate::settings;
 use core::ffi::CStr;
 use serde::Serialize;
@@ -163,16 +163,39 @@ fn set_read_to(database: u32, position: u64) {
     change(database, |row| row[READ_TO] = position);
 }
 
-/// Notes the worker of a database; 0 for none.
-pub fn set_worker(database: u32, pid: i32) {
-    change(database, |row| row[WORKER] = pid as u64);
+/// Has the database a worker that lives?
+pub fn has_worker(database: u32) -> bool {
+    let pid = RING.shared(|view| row_of(view.b, database).map_or(0, |row| row[WORKER]));
+    worker::is_alive(pid.unwrap_or(0) as i32)
+}
+
+/// Makes this process the worker of a database. `false`: there is one already.
+pub fn claim_worker(database: u32) -> bool {
+    let own = session::pid() as u64;
+    let mut claimed = false;
+    change(database, |row| {
+        claimed = row[WORKER] == own || !worker::is_alive(row[WORKER] as i32);
+        if claimed {
+            row[WORKER] = own;
+        }
+    });
+    claimed
+}
+
+/// This process is no longer the worker of a database.
+pub fn release_worker(database: u32) {
+    let own = session::pid() as u64;
+    change(database, |row| {
+        if row[WORKER] == own {
+            row[WORKER] = 0;
+        }
+    });
 }
 
 /// Is the database to be left alone for now?
 pub fn is_quiet(database: u32) -> bool {
     let now_us = clock::now_us() as u64;
-    RING.shared(|view| row_of(view.b, database).is_some_and(|row| row[QUIET_UNTIL] > now_us))
-        .unwrap_or(false)
+    RING.shared(|view| row_of(view.b, database).is_some_and(|row| row[QUIET_UNTIL] > now_us)).unwrap_or(false)
 }
 
 /// Leaves a database alone for a while, and gives the process id of its worker, if it has one.

@@ -67,8 +67,7 @@ static PLANNING: BackendStatic<Cell<(u64, u64)>> = BackendStatic::new(Cell::new(
 /// The client's utility statement that is running.
 static UTILITY: BackendStatic<Cell<Option<Begun>>> = BackendStatic::new(Cell::new(None));
 /// The client's utility statement that an error has just passed; its report comes next.
-static FAILED_UTILITY: BackendStatic<Cell<Option<(Begun, u64)>>> =
-    BackendStatic::new(Cell::new(None));
+static FAILED_UTILITY: BackendStatic<Cell<Option<(Begun, u64)>>> = BackendStatic::new(Cell::new(None));
 
 #[inline(always)]
 pub fn set_planning(query_id: u64, begun_ns: u64) {
@@ -144,8 +143,7 @@ fn execution(slot: &open::Slot, outcome: Outcome, error: &Error<'_>) {
     slot.stop();
     let Some(query) = slot.query() else { return };
     let raw = query.text();
-    let entry =
-        pending::claim(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get(), raw);
+    let entry = pending::claim(slot.query_id.get(), slot.user_id.get(), slot.toplevel.get(), raw);
     entry.failed(&outcome.counted(slot.elapsed_ns.get()));
     if let Some(words) = slot.usage() {
         entry.used(words);
@@ -176,7 +174,7 @@ fn before_execution(outcome: Outcome, error: &Error<'_>) {
     let (query_id, planning_ns) = PLANNING.get();
     let raw = errors::client_query().trim_ascii();
     let raw = raw.strip_suffix(b";").unwrap_or(raw);
-    if raw.is_empty() || !errors::serves_client() || !super::hook::is_tracking(0) {
+    if raw.is_empty() || !errors::serves_client() || !super::mode::is_tracking(0) {
         return;
     }
     if query_id != 0 {
@@ -184,15 +182,11 @@ fn before_execution(outcome: Outcome, error: &Error<'_>) {
     }
     control::add(Counter::Unidentified, 1);
     let waited_us = (clock::now_us() - clock::statement_start_us()).max(0) as u64;
-    let key = Key {
-        queryid: 0,
-        dbid: session::database_id(),
-        userid: session::user_id(),
-        toplevel: 1,
-        reserved: 0,
-    };
+    let key = Key { queryid: 0, dbid: session::database_id(), userid: session::user_id(), toplevel: 1, reserved: 0 };
     let basics = basics(key, outcome, "PARSE", waited_us * 1_000, raw);
-    if unidentified_allowed() && let Some(event) = Execution::new(&basics) {
+    if unidentified_allowed()
+        && let Some(event) = Execution::new(&basics)
+    {
         send(event, error);
     }
 }
@@ -209,14 +203,7 @@ pub fn planning_failed(statement: Planning, begun_ns: u64, sqlstate: i32, cause:
     }
 }
 
-fn planning(
-    query_id: u64,
-    begun_ns: u64,
-    toplevel: bool,
-    raw: &[u8],
-    outcome: Outcome,
-    error: &Error<'_>,
-) {
+fn planning(query_id: u64, begun_ns: u64, toplevel: bool, raw: &[u8], outcome: Outcome, error: &Error<'_>) {
     let elapsed_ns = clock::monotonic_ns() - begun_ns;
     let entry = pending::claim(query_id, session::user_id(), toplevel, raw);
     entry.failed(&outcome.counted(elapsed_ns));
@@ -226,29 +213,13 @@ fn planning(
     }
 }
 
-fn basics<'a>(
-    key: Key,
-    outcome: Outcome,
-    command: &'static str,
-    elapsed_ns: u64,
-    raw: &'a [u8],
-) -> Basics<'a> {
-    Basics {
-        key,
-        reason: Reason::Failed,
-        outcome: outcome.label(),
-        command,
-        elapsed_ns,
-        raw,
-        in_error: true,
-    }
+fn basics<'a>(key: Key, outcome: Outcome, command: &'static str, elapsed_ns: u64, raw: &'a [u8]) -> Basics<'a> {
+    Basics { key, reason: Reason::Failed, outcome: outcome.label(), command, elapsed_ns, raw, in_error: true }
 }
 
 fn send(event: Execution, error: &Error<'_>) {
     let sqlstate = errors::unpack(error.sqlstate);
-    let message = error
-        .message
-        .map(|message| text::to_utf8_in_error(&redact_message(&sqlstate, message)));
+    let message = error.message.map(|message| text::to_utf8_in_error(&redact_message(&sqlstate, message)));
     event.with_error(sqlstate, message).send();
 }
 
@@ -266,4 +237,3 @@ fn unidentified_allowed() -> bool {
     }
     allowed
 }
-

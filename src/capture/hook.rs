@@ -5,7 +5,7 @@
 
 use super::open;
 use super::slow::{self, Basics, Reason};
-use super::{Capture, armed, control, control::Counter, failures, pending, repeats, texts};
+use super::{Capture, armed, control, control::Counter, failures, mode, pending, repeats, texts};
 use crate::pg::backend::BackendStatic;
 use crate::pg::errors::{CancelCause, ErrorObserver, Failure};
 use crate::pg::hot::{self, Observer, Planning};
@@ -14,64 +14,12 @@ use crate::pg::query::Query;
 use crate::pg::utility::{Utility, UtilityObserver};
 use crate::pg::xact::{self, XactObserver};
 use crate::pg::{clock, guc, session, shield, usage};
-use crate::settings::{self, Track};
+use crate::settings;
 use core::cell::Cell;
 use core::ffi::c_int;
 
 /// EXEC_FLAG_EXPLAIN_ONLY of executor.h.
 const EXPLAIN_ONLY: c_int = 1;
-
-/// What the settings, the level of degradation and the log level come to, as bits, so that the hot path need
-/// not ask each of them. 0: not known; worked out when it is asked for next.
-///
-/// Settings of our own make it unknown as they change. The rest is asked again after each utility statement
-/// (SET), at each flush, and whenever nothing is tracked.
-static MODE: BackendStatic<Cell<u8>> = BackendStatic::new(Cell::new(0));
-/// The client's statements are captured.
-const TOP: u8 = 1;
-/// Those that functions run are, too.
-const ALL: u8 = 2;
-/// Buffers and WAL are counted.
-const BUFFERS: u8 = 4;
-/// And no I/O times, so that counters are all there is to read.
-const PLAIN_BUFFERS: u8 = 16;
-/// The log level keeps errors from the hook that sees them.
-const HIDDEN: u8 = 8;
-
-#[inline(never)]
-fn work_out_mode() -> u8 {
-    let track = guc::ordinal(&settings::TRACK);
-    let bit = |on: bool, bit: u8| if on { bit } else { 0 };
-    let mode = match guc::bool(&settings::CAPTURE_ENABLED) && !hot::is_parallel_worker() {
-        false => 0,
-        true => {
-            let buffers = guc::bool(&settings::TRACK_BUFFERS) && control::takes_buffers();
-            bit(track != Track::None as i32, TOP)
-                | bit(track == Track::All as i32, ALL)
-                | bit(buffers, BUFFERS)
-                | bit(buffers && !usage::is_timed(), PLAIN_BUFFERS)
-                | bit(crate::pg::errors::errors_are_hidden(), HIDDEN)
-        }
-    };
-    MODE.set(mode);
-    mode
-}
-
-/// Is a statement at this nesting to be captured?
-#[inline(always)]
-pub fn is_tracking(nesting: u32) -> bool {
-    let mut mode = MODE.get();
-    if mode & TOP == 0 {
-        mode = work_out_mode();
-    }
-    mode & (if nesting == 0 { TOP } else { ALL }) != 0
-}
-
-#[inline(always)]
-fn reads_buffers() -> bool {
-    let mode = MODE.get();
-    mode & BUFFERS != 0 || (mode == 0 && work_out_mode() & BUFFERS != 0)
-}
 
 /// Duration of the last planning in this backend and its statement, for the execution that follows it.
 static PLANNED: BackendStatic<Cell<(u64, u64)>> = BackendStatic::new(Cell::new((0, 0)));
@@ -88,7 +36,7 @@ impl Observer for Capture {
     fn start(query: Query, eflags: c_int) -> Option<Self::Seen> {
         let nesting = hot::nesting();
         let query_id = query.query_id();
-        if query_id == 0 || eflags & EXPLAIN_ONLY != 0 || !is_tracking(nesting) {
+        if query_id == 0 || eflags & EXPLAIN_ONLY != 0 || !mode::is_tracking(nesting) {
             return None;
         }
         let slot = open::push(query)?;
@@ -147,7 +95,7 @@ impl Observer for Capture {
 
     #[inline(always)]
     fn wants_errors(nesting: u32) -> bool {
-        MODE.get() & (if nesting == 0 { HIDDEN } else { HIDDEN | ALL }) != 0
+        mode::watches_errors(nesting)
     }
 
     fn failed(query: Query, sqlstate: c_int, cause: CancelCause) {
@@ -158,7 +106,7 @@ impl Observer for Capture {
 
     #[inline(always)]
     fn plan(planning: Planning) -> u64 {
-        if planning.query_id == 0 || !is_tracking(hot::nesting()) {
+        if planning.query_id == 0 || !mode::is_tracking(hot::nesting()) {
             return 0;
         }
         let begun_ns = clock::monotonic_ns();
@@ -179,8 +127,7 @@ impl Observer for Capture {
         let elapsed_ns = now_ns.wrapping_sub(begun_ns);
         PLANNED.set((query_id, elapsed_ns));
         if guc::bool(&settings::TRACK_PLANNING)
-            && let Some(entry) =
-                pending::find(query_id, session::user_id(), hot::nesting() == 0)
+            && let Some(entry) = pending::find(query_id, session::user_id(), hot::nesting() == 0)
         {
             entry.planned(elapsed_ns);
         } else if guc::bool(&settings::TRACK_PLANNING) {
@@ -199,16 +146,15 @@ fn first_planned(planning: Planning, elapsed_ns: u64) {
     shield::quietly(|| {
         watch_session();
         let toplevel = hot::nesting() == 0;
-        pending::claim(planning.query_id, session::user_id(), toplevel, planning.text())
-            .planned(elapsed_ns);
+        pending::claim(planning.query_id, session::user_id(), toplevel, planning.text()).planned(elapsed_ns);
     });
 }
 
 /// Starts the clock of an execution.
 #[inline(always)]
 fn begin(query: Query, slot: &open::Slot) {
-    if MODE.get() & PLAIN_BUFFERS == 0 || !slot.begin_first_run() {
-        slot.begin(query, reads_buffers());
+    if !mode::reads_plain_buffers() || !slot.begin_first_run() {
+        slot.begin(query, mode::reads_buffers());
     }
 }
 
@@ -246,13 +192,7 @@ fn stop_moved(query: Query) {
 
 /// Counts an execution that ended.
 #[inline(always)]
-fn count(
-    query: Query,
-    slot: &'static open::Slot,
-    entry: &'static pending::Entry,
-    elapsed_ns: u64,
-    rows: u64,
-) {
+fn count(query: Query, slot: &'static open::Slot, entry: &'static pending::Entry, elapsed_ns: u64, rows: u64) {
     entry.executed(elapsed_ns, rows);
     if let Some(jit) = query.jit() {
         entry.compiled(jit);
@@ -383,10 +323,7 @@ impl UtilityObserver for Capture {
     fn begin(statement: Utility) -> Option<Begun> {
         let nesting = hot::nesting();
         leave_database(statement);
-        if !guc::bool(&settings::TRACK_UTILITY)
-            || !is_tracking(nesting)
-            || statement.is_charged_elsewhere()
-        {
+        if !guc::bool(&settings::TRACK_UTILITY) || !mode::is_tracking(nesting) || statement.is_charged_elsewhere() {
             return None;
         }
         let begun = Begun {
@@ -394,7 +331,7 @@ impl UtilityObserver for Capture {
             user_id: session::user_id(),
             toplevel: nesting == 0,
             text: statement.text(),
-            usage: reads_buffers().then(usage::reading),
+            usage: mode::reads_buffers().then(usage::reading),
             begun_ns: clock::monotonic_ns(),
         };
         if begun.query_id == 0 {
@@ -407,7 +344,7 @@ impl UtilityObserver for Capture {
     }
 
     fn end(begun: &Begun, rows: u64) {
-        MODE.set(0);
+        mode::forget();
         let now_ns = clock::monotonic_ns();
         open::set_recent_ns(now_ns);
         if begun.toplevel {
@@ -417,7 +354,7 @@ impl UtilityObserver for Capture {
     }
 
     fn failed(begun: &Begun, sqlstate: c_int, cause: CancelCause) {
-        MODE.set(0);
+        mode::forget();
         shield::quietly(|| failures::utility_failed(*begun, sqlstate, cause));
     }
 }
@@ -431,8 +368,7 @@ fn leave_database(statement: Utility) {
 
 fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
     watch_session();
-    let entry =
-        pending::claim(begun.query_id, begun.user_id, begun.toplevel, begun.text);
+    let entry = pending::claim(begun.query_id, begun.user_id, begun.toplevel, begun.text);
     supply_text(entry, begun.query_id, || begun.text);
     entry.executed(elapsed_ns, rows);
     entry.mark();
@@ -456,11 +392,11 @@ fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
 
 impl ParseObserver for Capture {
     fn charges_prepared(nesting: u32) -> bool {
-        guc::bool(&settings::TRACK_UTILITY) && is_tracking(nesting)
+        guc::bool(&settings::TRACK_UTILITY) && mode::is_tracking(nesting)
     }
 
     fn parsed(statement: Parsed) {
-        if is_tracking(hot::nesting()) {
+        if mode::is_tracking(hot::nesting()) {
             pending::notice_reset();
             shield::quietly(|| texts::remember_parsed(statement));
         }
@@ -481,7 +417,7 @@ impl guc::Watcher for Capture {
     }
 
     fn tracking_changes() {
-        MODE.set(0);
+        mode::forget();
     }
 }
 
@@ -507,7 +443,7 @@ fn bring_out() {
     repeats::report();
     if pending::is_due(open::recent_ns()) {
         pending::flush(false);
-        MODE.set(0);
+        mode::forget();
     }
 }
 

@@ -22,6 +22,7 @@ mod control;
 mod events;
 mod failures;
 mod hook;
+mod mode;
 mod open;
 mod pending;
 mod repeats;

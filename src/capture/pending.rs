@@ -77,9 +77,7 @@ impl Entry {
 
     #[inline(always)]
     fn is(&self, query_id: u64, user_id: u32, toplevel: bool) -> bool {
-        self.query_id.get() == query_id
-            && self.user_id.get() == user_id
-            && self.toplevel.get() == toplevel
+        self.query_id.get() == query_id && self.user_id.get() == user_id && self.toplevel.get() == toplevel
     }
 
     pub fn key(&self) -> Key {
@@ -223,9 +221,11 @@ impl Entry {
         let query_id = self.query_id.get();
         let text = self.needs_text.get().then(|| texts::normalised(query_id)).flatten();
         let counts = self.counts();
-        let histogram = self.histogram.iter().enumerate().filter_map(|(bucket, count)| {
-            (count.get() != 0).then_some((bucket, u64::from(count.get())))
-        });
+        let histogram = self
+            .histogram
+            .iter()
+            .enumerate()
+            .filter_map(|(bucket, count)| (count.get() != 0).then_some((bucket, u64::from(count.get()))));
         let visit = store::Visit {
             key: self.key(),
             counts: &counts,
@@ -248,11 +248,9 @@ impl Entry {
 }
 
 const NO_TIMES: Times = Times { count: 0, total_ns: 0, min_ns: 0, max_ns: 0, squares: [0; 2] };
-const NO_FAILURES: Failures =
-    Failures { errors: 0, cancelled: 0, timeouts: 0, terminated: 0, total_ns: 0 };
+const NO_FAILURES: Failures = Failures { errors: 0, cancelled: 0, timeouts: 0, terminated: 0, total_ns: 0 };
 
-static TABLE: BackendStatic<[Entry; ENTRIES]> =
-    BackendStatic::new([const { Entry::new() }; ENTRIES]);
+static TABLE: BackendStatic<[Entry; ENTRIES]> = BackendStatic::new([const { Entry::new() }; ENTRIES]);
 /// Is anything pending?
 static DIRTY: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 static LAST_FLUSH_NS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
@@ -296,25 +294,13 @@ fn find_in_table(query_id: u64, user_id: u32, toplevel: bool) -> Option<&'static
 }
 
 #[inline(never)]
-fn find_further(
-    first: usize,
-    query_id: u64,
-    user_id: u32,
-    toplevel: bool,
-) -> Option<&'static Entry> {
-    (1..PROBES)
-        .map(|step| &TABLE[(first + step) % ENTRIES])
-        .find(|entry| entry.is(query_id, user_id, toplevel))
+fn find_further(first: usize, query_id: u64, user_id: u32, toplevel: bool) -> Option<&'static Entry> {
+    (1..PROBES).map(|step| &TABLE[(first + step) % ENTRIES]).find(|entry| entry.is(query_id, user_id, toplevel))
 }
 
 /// The entry of a statement, made if need be; `raw` is its text, in case the shared entry has none.
 #[inline(never)]
-pub fn claim(
-    query_id: u64,
-    user_id: u32,
-    toplevel: bool,
-    raw: &[u8],
-) -> &'static Entry {
+pub fn claim(query_id: u64, user_id: u32, toplevel: bool, raw: &[u8]) -> &'static Entry {
     if let Some(entry) = find(query_id, user_id, toplevel) {
         return entry;
     }
@@ -357,10 +343,7 @@ pub fn flush(wait: bool) {
     }
     let begun_ns = clock::monotonic_ns();
     shield::quietly(|| {
-        let done = TABLE
-            .iter()
-            .filter(|entry| entry.dirty.get())
-            .fold(true, |done, entry| entry.flush(wait) && done);
+        let done = TABLE.iter().filter(|entry| entry.dirty.get()).fold(true, |done, entry| entry.flush(wait) && done);
         DIRTY.set(!done);
     });
     LAST_FLUSH_NS.set(begun_ns);

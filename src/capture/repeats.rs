@@ -28,12 +28,7 @@ pub struct Count {
 
 impl Count {
     pub const fn new() -> Self {
-        Self {
-            episode: Cell::new(0),
-            executions: Cell::new(0),
-            elapsed_ns: Cell::new(0),
-            row: Cell::new(NO_ROW),
-        }
+        Self { episode: Cell::new(0), executions: Cell::new(0), elapsed_ns: Cell::new(0), row: Cell::new(NO_ROW) }
     }
 
     pub fn clear(&self) {
@@ -118,8 +113,7 @@ static TABLE: BackendStatic<[Row; ROWS]> = BackendStatic::new([const { Row::new(
 static ANY: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 
 /// The first execution of the present episode.
-static FIRST: BackendStatic<Cell<Option<(&'static pending::Entry, u64)>>> =
-    BackendStatic::new(Cell::new(None));
+static FIRST: BackendStatic<Cell<Option<(&'static pending::Entry, u64)>>> = BackendStatic::new(Cell::new(None));
 /// Has it been counted?
 static COUNTED: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 

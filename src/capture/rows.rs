@@ -31,8 +31,7 @@ fn statements(arguments: &Arguments) -> Vec<Vec<Value>> {
 
 fn require_preload() {
     if !control::is_ready() {
-        pgrx::pg_sys::panic::ErrorReport::from(crate::error::not_preloaded())
-            .report(pgrx::PgLogLevel::ERROR);
+        pgrx::pg_sys::panic::ErrorReport::from(crate::error::not_preloaded()).report(pgrx::PgLogLevel::ERROR);
     }
 }
 

@@ -80,9 +80,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn of(
-        arrays: Arrays<'a, (TableMeta, ArenaMeta), u32, Slot, Entry, Block>,
-    ) -> Option<Part<'a>> {
+    fn of(arrays: Arrays<'a, (TableMeta, ArenaMeta), u32, Slot, Entry, Block>) -> Option<Part<'a>> {
         let (table_meta, arena_meta) = match arrays.a.first_mut()? {
             (table, arena) => (table, arena),
         };
@@ -169,11 +167,7 @@ pub fn merge<H: Iterator<Item = (usize, u64)>>(visit: Visit<'_, H>, wait: bool) 
     visited.unwrap_or(Visited::Busy)
 }
 
-fn add_to<H: Iterator<Item = (usize, u64)>>(
-    part: &mut Part<'_>,
-    visit: Visit<'_, H>,
-    now_us: i64,
-) -> Visited {
+fn add_to<H: Iterator<Item = (usize, u64)>>(part: &mut Part<'_>, visit: Visit<'_, H>, now_us: i64) -> Visited {
     let Some(entry) = part.entry(&visit.key) else {
         part.others.merge(visit.counts, visit.histogram, now_us);
         return Visited::Folded;

@@ -13,8 +13,7 @@ use core::cell::{Cell, RefCell};
 use core::num::NonZeroUsize;
 use lru::LruCache;
 use steward_core::capture::normalize::{
-    Backslash, Constant, Placeholder, clip, normalize_at_with, normalize_utility_with,
-    normalize_with,
+    Backslash, Constant, Placeholder, clip, normalize_at_with, normalize_utility_with, normalize_with,
 };
 
 /// Texts kept per backend.
@@ -48,10 +47,8 @@ impl Kept {
     }
 }
 
-static TEXTS: BackendStatic<RefCell<Option<LruCache<u64, Kept>>>> =
-    BackendStatic::new(RefCell::new(None));
-static KNOWN_IDS: BackendStatic<[Cell<u64>; KNOWN]> =
-    BackendStatic::new([const { Cell::new(0) }; KNOWN]);
+static TEXTS: BackendStatic<RefCell<Option<LruCache<u64, Kept>>>> = BackendStatic::new(RefCell::new(None));
+static KNOWN_IDS: BackendStatic<[Cell<u64>; KNOWN]> = BackendStatic::new([const { Cell::new(0) }; KNOWN]);
 
 fn place(query_id: u64) -> &'static Cell<u64> {
     &KNOWN_IDS[(query_id >> 20) as usize % KNOWN]

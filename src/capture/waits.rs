@@ -63,9 +63,7 @@ fn row_for<'a>(rows: &'a mut [Row], statement: &activity::Running) -> Option<&'a
 /// Counts a sample. A pair with no samples is free.
 fn add(row: &mut Row, wait_event: u32) {
     let event = u64::from(wait_event) << 32;
-    let place = row[2..]
-        .iter()
-        .position(|pair| *pair as u32 == 0 || *pair & !u64::from(u32::MAX) == event);
+    let place = row[2..].iter().position(|pair| *pair as u32 == 0 || *pair & !u64::from(u32::MAX) == event);
     if let Some(pair) = place.and_then(|place| row.get_mut(2 + place)) {
         *pair = event | u64::from((*pair as u32).saturating_add(1));
     }
@@ -74,15 +72,11 @@ fn add(row: &mut Row, wait_event: u32) {
 /// What this backend's present statement waited for, so far: samples by `Type:Event`.
 pub fn of_this_statement() -> Option<Value> {
     let (pid, start) = (session::pid() as u64, clock::statement_start_us() as u64);
-    let row = TABLE.shared(|view| {
-        view.a.iter().find(|row| row[0] == pid && row[1] == start).copied()
-    })??;
+    let row = TABLE.shared(|view| view.a.iter().find(|row| row[0] == pid && row[1] == start).copied())??;
     let samples: Map<String, Value> = row[2..]
         .iter()
         .filter(|pair| **pair as u32 > 0)
-        .map(|pair| {
-            (activity::wait_event_name((*pair >> 32) as u32), Value::from(*pair as u32))
-        })
+        .map(|pair| (activity::wait_event_name((*pair >> 32) as u32), Value::from(*pair as u32)))
         .collect();
     (!samples.is_empty()).then_some(Value::Object(samples))
 }

@@ -75,8 +75,7 @@ impl Launcher {
 
     /// Compares capture's own time with that of the statements since the last tick, and goes up or down.
     fn watch_own_cost(&mut self) {
-        let (own_ns, statement_ns) =
-            (control::get(Counter::OwnNs), control::get(Counter::StatementNs));
+        let (own_ns, statement_ns) = (control::get(Counter::OwnNs), control::get(Counter::StatementNs));
         if own_ns < self.own_ns || statement_ns < self.statement_ns {
             // Somebody reset the counters.
             (self.own_ns, self.statement_ns) = (own_ns, statement_ns);
@@ -107,13 +106,16 @@ impl Launcher {
     fn watch_databases(&mut self) {
         let look_again = self.ticks % LOOK_AGAIN_TICKS == 0;
         let databases = worker::in_transaction(worker::databases);
-        self.coordinators.retain(|oid, running| {
-            running.is_alive() && databases.iter().any(|database| database.oid == *oid)
-        });
+        self.coordinators
+            .retain(|oid, running| running.is_alive() && databases.iter().any(|database| database.oid == *oid));
         for database in databases {
             let presence = events::presence(database.oid);
             let wanted = presence != Presence::Absent || look_again;
-            if wanted && !self.coordinators.contains_key(&database.oid) && !events::is_quiet(database.oid) {
+            if wanted
+                && !self.coordinators.contains_key(&database.oid)
+                && !events::is_quiet(database.oid)
+                && !events::has_worker(database.oid)
+            {
                 self.start(&database);
             }
         }
@@ -142,11 +144,13 @@ fn coordinator(database: u32) {
     worker::begin(database);
     // What this worker runs for capture is no work of the server's users: it would feed itself.
     guc::override_setting(c"pg_steward.capture_enabled", c"off");
-    events::set_worker(database, session::pid());
+    if !events::claim_worker(database) {
+        return;
+    }
     let mut coordinator = Coordinator { maintained_us: 0, reported: 0 };
     loop {
         let creations = events::creations(database);
-        if !worker::in_transaction(worker::has_extension) {
+        if !worker::in_transaction(worker::holds_extension) {
             events::set_absent(database, creations);
             break;
         }
@@ -161,7 +165,7 @@ fn coordinator(database: u32) {
             break;
         }
     }
-    events::set_worker(database, 0);
+    events::release_worker(database);
 }
 
 struct Coordinator {
@@ -184,7 +188,7 @@ impl Coordinator {
             if batch.is_empty() {
                 return events::acknowledge(position);
             }
-            let failed = worker::in_transaction(|| store(&batch));
+            let Some(failed) = worker::in_transaction(|| store(&batch)) else { return };
             events::acknowledge(position);
             self.report(failed);
         }
@@ -204,12 +208,15 @@ impl Coordinator {
 }
 
 /// Brings events into the tables. When they do not go in together they go one by one, so that one that
-/// cannot be stored takes no other with it. Gives the number of those.
-fn store(batch: &[Event]) -> u64 {
-    if ingest(batch) {
-        return 0;
+/// cannot be stored takes no other with it. Gives the number of those; `None` when the extension is gone.
+fn store(batch: &[Event]) -> Option<u64> {
+    if !worker::holds_extension() {
+        return None;
     }
-    batch.iter().filter(|event| !ingest(core::slice::from_ref(event))).count() as u64
+    if ingest(batch) {
+        return Some(0);
+    }
+    Some(batch.iter().filter(|event| !ingest(core::slice::from_ref(event))).count() as u64)
 }
 
 fn ingest(batch: &[Event]) -> bool {
@@ -231,13 +238,13 @@ fn as_json(event: &Event) -> Option<serde_json::Value> {
 
 /// Makes the partitions that will be needed and drops those beyond the limits.
 fn maintain() {
+    if !worker::holds_extension() {
+        return;
+    }
     let minutes = settings::RETENTION_MIN.get().to_string();
     let megabytes = settings::RETENTION_SIZE_MB.get().to_string();
     shield::in_subtransaction(|| {
-        spi::run(
-            c"SELECT steward.maintain_capture($1::pg_catalog.int4, $2::pg_catalog.int4)",
-            &[&minutes, &megabytes],
-        );
+        spi::run(c"SELECT steward.maintain_capture($1::pg_catalog.int4, $2::pg_catalog.int4)", &[&minutes, &megabytes]);
     });
     control::add(Counter::InternalErrors, shield::take_failures());
 }

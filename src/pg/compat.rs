@@ -17,6 +17,36 @@ pub fn query_id(raw: i64) -> u64 {
     raw as u64
 }
 
+// SAFETY: Postgres's own symbol with the signature of the version's header; see raw.rs.
+unsafe extern "C-unwind" {
+    #[cfg(not(feature = "pg18"))]
+    pub fn standard_ExecutorRun(
+        query_desc: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        execute_once: bool,
+    );
+    #[cfg(feature = "pg18")]
+    pub fn standard_ExecutorRun(query_desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+}
+
+/// The plan id that another module has given a plan; 0 for none. From 18 on there is a place for it.
+///
+/// # Safety
+/// `planned` must be valid.
+pub unsafe fn given_plan_id(planned: *const pg_sys::PlannedStmt) -> i64 {
+    #[cfg(feature = "pg18")]
+    // SAFETY: by the contract.
+    unsafe {
+        (*planned).planId
+    }
+    #[cfg(not(feature = "pg18"))]
+    {
+        let _ = planned;
+        0
+    }
+}
+
 /// What ExecutorRun is called with besides the QueryDesc: direction, rows wanted (0: all), run once.
 #[cfg(not(feature = "pg18"))]
 pub type RunArguments = (pg_sys::ScanDirection::Type, u64, bool);
@@ -59,13 +89,13 @@ macro_rules! chain_run {
         #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
         match $previous {
             Some(previous) => previous($query_desc, $arguments.0, $arguments.1, $arguments.2),
-            None => raw::standard_ExecutorRun($query_desc, $arguments.0, $arguments.1, $arguments.2),
+            None => compat::standard_ExecutorRun($query_desc, $arguments.0, $arguments.1, $arguments.2),
         }
         #[cfg(feature = "pg18")]
         #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
         match $previous {
             Some(previous) => previous($query_desc, $arguments.0, $arguments.1),
-            None => raw::standard_ExecutorRun($query_desc, $arguments.0, $arguments.1),
+            None => compat::standard_ExecutorRun($query_desc, $arguments.0, $arguments.1),
         }
     }};
 }
@@ -140,10 +170,7 @@ pub const FIRST_IO_TIME: usize = core::mem::offset_of!(pg_sys::BufferUsage, shar
 pub const FIRST_IO_TIME: usize = core::mem::offset_of!(pg_sys::BufferUsage, blk_read_time);
 
 /// Names for the counters; what a version does not count stays 0.
-pub fn resources(
-    buffers: &pg_sys::BufferUsage,
-    wal: &pg_sys::WalUsage,
-) -> Resources {
+pub fn resources(buffers: &pg_sys::BufferUsage, wal: &pg_sys::WalUsage) -> Resources {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     let (shared_read, shared_write, local_read, local_write) = (
         instr_ns(buffers.shared_blk_read_time),
@@ -187,10 +214,7 @@ pub fn resources(
 ///
 /// # Safety
 /// `statement` must be a utility statement, `source` its NUL-terminated text.
-pub unsafe fn utility_query_id(
-    statement: *mut pg_sys::PlannedStmt,
-    source: *const core::ffi::c_char,
-) -> u64 {
+pub unsafe fn utility_query_id(statement: *mut pg_sys::PlannedStmt, source: *const core::ffi::c_char) -> u64 {
     // SAFETY: by the contract; JumbleQuery reads the node and allocates in the current context. Errors it
     // could raise (out of memory) are those of the statement's own analysis.
     unsafe {
@@ -219,10 +243,7 @@ pub unsafe fn utility_query_id(
 
 /// A constant's place relative to the statement's text; `None` for what is no constant (18 lists
 /// parameters too) or lies outside.
-pub fn constant(
-    location: &pg_sys::LocationLen,
-    base: i64,
-) -> Option<steward_core::capture::normalize::Constant> {
+pub fn constant(location: &pg_sys::LocationLen, base: i64) -> Option<steward_core::capture::normalize::Constant> {
     let offset = usize::try_from(i64::from(location.location) - base).ok()?;
     #[cfg(feature = "pg18")]
     {
@@ -230,11 +251,7 @@ pub fn constant(
             return None;
         }
         let length = usize::try_from(location.length).ok().filter(|_| location.squashed);
-        Some(steward_core::capture::normalize::Constant {
-            offset,
-            length,
-            squashed: location.squashed,
-        })
+        Some(steward_core::capture::normalize::Constant { offset, length, squashed: location.squashed })
     }
     #[cfg(not(feature = "pg18"))]
     Some(steward_core::capture::normalize::Constant { offset, length: None, squashed: false })

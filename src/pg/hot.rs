@@ -74,8 +74,7 @@ static NESTING: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 static FLOOR: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 /// Subtransactions that are open, and `NESTING` when each began. Deeper ones are only counted: their abort
 /// leaves `NESTING` to the frame that catches the error, and that is never the client's.
-static SUBXACTS: BackendStatic<[Cell<u32>; MAX_SUBXACTS]> =
-    BackendStatic::new([const { Cell::new(0) }; MAX_SUBXACTS]);
+static SUBXACTS: BackendStatic<[Cell<u32>; MAX_SUBXACTS]> = BackendStatic::new([const { Cell::new(0) }; MAX_SUBXACTS]);
 static SUBXACT_DEPTH: BackendStatic<Cell<usize>> = BackendStatic::new(Cell::new(0));
 const MAX_SUBXACTS: usize = 64;
 
@@ -162,10 +161,7 @@ pub(super) fn subtransaction_ends(aborted: bool) {
     }
 }
 
-unsafe extern "C-unwind" fn executor_start<O: Observer>(
-    query_desc: *mut pg_sys::QueryDesc,
-    eflags: c_int,
-) {
+unsafe extern "C-unwind" fn executor_start<O: Observer>(query_desc: *mut pg_sys::QueryDesc, eflags: c_int) {
     // SAFETY: Postgres passes a QueryDesc that lives until ExecutorEnd; the frame is plain (see above).
     unsafe {
         let query = Query::new(query_desc);

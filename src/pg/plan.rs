@@ -1,7 +1,7 @@
 //! Plans of a running statement: their identity, and their text.
 
 use super::query::Query;
-use super::shield;
+use super::{compat, shield};
 use pgrx::pg_sys;
 use steward_core::capture::plan::PlanHasher;
 
@@ -16,9 +16,9 @@ impl Query {
         // SAFETY: the plan lives as long as the execution.
         unsafe {
             let planned = (*self.as_ptr()).plannedstmt;
-            #[cfg(feature = "pg18")]
-            if (*planned).planId != 0 {
-                return (*planned).planId;
+            let given = compat::given_plan_id(planned);
+            if given != 0 {
+                return given;
             }
             let mut walk = Walk { planned, hasher: PlanHasher::new(), depth: 0, shapes_only: false };
             walk.node((*planned).planTree);
@@ -125,9 +125,17 @@ impl Walk {
                 T_BitmapIndexScan => {
                     self.index(plan, (*plan.cast::<pg_sys::BitmapIndexScan>()).indexid);
                 }
-                T_SeqScan | T_SampleScan | T_BitmapHeapScan | T_TidScan | T_TidRangeScan
-                | T_FunctionScan | T_ValuesScan | T_TableFuncScan | T_CteScan
-                | T_NamedTuplestoreScan | T_WorkTableScan => self.scan(plan),
+                T_SeqScan
+                | T_SampleScan
+                | T_BitmapHeapScan
+                | T_TidScan
+                | T_TidRangeScan
+                | T_FunctionScan
+                | T_ValuesScan
+                | T_TableFuncScan
+                | T_CteScan
+                | T_NamedTuplestoreScan
+                | T_WorkTableScan => self.scan(plan),
                 T_ForeignScan => self.foreign(plan.cast()),
                 T_CustomScan => self.list((*plan.cast::<pg_sys::CustomScan>()).custom_plans),
                 T_SubqueryScan => self.node((*plan.cast::<pg_sys::SubqueryScan>()).subplan),
@@ -213,12 +221,8 @@ impl Walk {
             self.relation(parent as u32);
             let mut shapes: Vec<i64> = Vec::new();
             for child in pointers::<pg_sys::Plan>(children) {
-                let mut walk = Walk {
-                    planned: self.planned,
-                    hasher: PlanHasher::new(),
-                    depth: self.depth,
-                    shapes_only: true,
-                };
+                let mut walk =
+                    Walk { planned: self.planned, hasher: PlanHasher::new(), depth: self.depth, shapes_only: true };
                 walk.node(child);
                 let shape = walk.hasher.finish();
                 if !shapes.contains(&shape) {

@@ -4,8 +4,8 @@ use super::compat;
 use core::ffi::c_int;
 use core::ptr::NonNull;
 use pgrx::pg_sys;
-use steward_core::capture::entry::JIT_WORDS;
 use std::ffi::CStr;
+use steward_core::capture::entry::JIT_WORDS;
 
 /// An execution between ExecutorStart and ExecutorEnd. Only this folder can make one, and it hands it out
 /// for the time of a hook, while the QueryDesc below it is alive; do not keep it.
@@ -124,11 +124,7 @@ pub fn command_name(command: pg_sys::CmdType::Type) -> &'static str {
 ///
 /// # Safety
 /// `source` must be NULL or a NUL-terminated string that outlives the result.
-pub(super) unsafe fn statement_text<'a>(
-    source: *const core::ffi::c_char,
-    location: c_int,
-    length: c_int,
-) -> &'a [u8] {
+pub(super) unsafe fn statement_text<'a>(source: *const core::ffi::c_char, location: c_int, length: c_int) -> &'a [u8] {
     if source.is_null() {
         return &[];
     }

@@ -26,19 +26,6 @@ unsafe extern "C" {
 // SAFETY of every declaration: the signatures are those of Postgres's headers, versions 15 to 18.
 unsafe extern "C-unwind" {
     pub fn standard_ExecutorStart(query_desc: *mut pg_sys::QueryDesc, eflags: c_int);
-    #[cfg(not(feature = "pg18"))]
-    pub fn standard_ExecutorRun(
-        query_desc: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        execute_once: bool,
-    );
-    #[cfg(feature = "pg18")]
-    pub fn standard_ExecutorRun(
-        query_desc: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-    );
     pub fn standard_ExecutorFinish(query_desc: *mut pg_sys::QueryDesc);
     pub fn standard_ExecutorEnd(query_desc: *mut pg_sys::QueryDesc);
     pub fn standard_planner(

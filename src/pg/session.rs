@@ -48,12 +48,7 @@ pub fn in_recovery() -> bool {
 /// May the current user see what other users do? Postgres's own rule for pg_stat_activity.
 pub fn reads_all_stats() -> bool {
     // SAFETY: a catalog look-up within the caller's transaction.
-    unsafe {
-        pg_sys::has_privs_of_role(
-            pg_sys::GetUserId(),
-            pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS),
-        )
-    }
+    unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS)) }
 }
 
 /// Has the current user the privileges of `role`?

@@ -124,8 +124,7 @@ impl<A: Plain, B: Plain, C: Plain, D: Plain, E: Plain> Area<A, B, C, D, E> {
         // more than `index` locks. ShmemInitStruct aligns to a cache line at least to 8; we align to 64.
         unsafe {
             let size = Self::estimate_size(counts);
-            let start =
-                pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found).cast::<u8>();
+            let start = pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found).cast::<u8>();
             if !found {
                 core::ptr::write_bytes(start, 0, size);
             }
@@ -155,9 +154,7 @@ impl<A: Plain, B: Plain, C: Plain, D: Plain, E: Plain> Area<A, B, C, D, E> {
     pub fn try_exclusive<R>(&self, work: impl FnOnce(Arrays<'_, A, B, C, D, E>) -> R) -> Option<R> {
         // SAFETY: as above.
         let taken = self.exists()
-            && unsafe {
-                pg_sys::LWLockConditionalAcquire(self.lock.get(), pg_sys::LWLockMode::LW_EXCLUSIVE)
-            };
+            && unsafe { pg_sys::LWLockConditionalAcquire(self.lock.get(), pg_sys::LWLockMode::LW_EXCLUSIVE) };
         taken.then(|| self.write_and_release(work))
     }
 

@@ -105,9 +105,7 @@ macro_rules! set_returning {
         #[doc(hidden)]
         #[unsafe(no_mangle)]
         #[pgrx::pg_guard]
-        pub unsafe extern "C-unwind" fn $symbol(
-            fcinfo: pgrx::pg_sys::FunctionCallInfo,
-        ) -> pgrx::pg_sys::Datum {
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
             // SAFETY: Postgres calls this as a function of SQL.
             unsafe { $crate::pg::srf::materialize(fcinfo, $rows) }
         }

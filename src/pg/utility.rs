@@ -1,8 +1,8 @@
 //! The ProcessUtility hook. Utility statements are few and heavy, so this frame catches: it sees the error
 //! of its statement, restores nesting exactly, and lets the error go on as it came.
 
-use super::query::statement_text;
 use super::errors::CancelCause;
+use super::query::statement_text;
 use super::{catch, compat, errors, hot, raw};
 use core::ffi::{c_char, c_int};
 use pgrx::pg_sys;
@@ -70,9 +70,7 @@ impl Utility {
     /// The statement's own text.
     pub fn text<'a>(self) -> &'a [u8] {
         // SAFETY: as above.
-        unsafe {
-            statement_text(self.source, (*self.statement).stmt_location, (*self.statement).stmt_len)
-        }
+        unsafe { statement_text(self.source, (*self.statement).stmt_location, (*self.statement).stmt_len) }
     }
 }
 
@@ -97,9 +95,7 @@ pub(super) unsafe fn names_prepared_statement(node: *mut pg_sys::Node) -> bool {
     !node.is_null()
         && matches!(
             unsafe { (*node).type_ },
-            pg_sys::NodeTag::T_ExecuteStmt
-                | pg_sys::NodeTag::T_PrepareStmt
-                | pg_sys::NodeTag::T_DeallocateStmt
+            pg_sys::NodeTag::T_ExecuteStmt | pg_sys::NodeTag::T_PrepareStmt | pg_sys::NodeTag::T_DeallocateStmt
         )
 }
 
@@ -130,11 +126,16 @@ unsafe extern "C-unwind" fn process_utility<O: UtilityObserver>(
         unsafe {
             #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
             match PREVIOUS {
-                Some(previous) => previous(
-                    pstmt, query_string, read_only_tree, context, params, query_env, dest, qc,
-                ),
+                Some(previous) => previous(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc),
                 None => raw::standard_ProcessUtility(
-                    pstmt, query_string, read_only_tree, context, params, query_env, dest, qc,
+                    pstmt,
+                    query_string,
+                    read_only_tree,
+                    context,
+                    params,
+                    query_env,
+                    dest,
+                    qc,
                 ),
             }
         }

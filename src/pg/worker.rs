@@ -3,8 +3,7 @@
 use core::ffi::CStr;
 use core::time::Duration;
 use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker,
-    SignalWakeFlags,
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags,
 };
 use pgrx::{IntoDatum, pg_sys};
 
@@ -82,9 +81,7 @@ pub fn exit_for_restart() {
 }
 
 /// Runs work in a transaction with a snapshot, and commits.
-pub fn in_transaction<R>(
-    work: impl FnOnce() -> R + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
-) -> R {
+pub fn in_transaction<R>(work: impl FnOnce() -> R + std::panic::UnwindSafe + std::panic::RefUnwindSafe) -> R {
     report(c"running", true);
     let result = BackgroundWorker::transaction(work);
     // SAFETY: outside a transaction; tells the statistics system what the transaction did.
@@ -103,18 +100,25 @@ fn report(what: &CStr, running: bool) {
     unsafe { pg_sys::pgstat_report_activity(state, what.as_ptr()) };
 }
 
+unsafe extern "C" {
+    fn kill(pid: i32, signal: i32) -> i32;
+}
+
 /// Asks a process of this server to end, as pg_terminate_backend does; the caller has made sure that the
 /// id is that of one of our workers.
 pub fn terminate(pid: i32) {
-    unsafe extern "C" {
-        fn kill(pid: i32, signal: i32) -> i32;
-    }
     const SIGTERM: i32 = 15;
     if pid > 1 {
         // SAFETY: kill(2) with a process id above 1 touches no memory; a process that is gone is an error
         // that may be ignored.
         unsafe { kill(pid, SIGTERM) };
     }
+}
+
+/// Is there a process with this id? One system call, so it may be asked under a lock.
+pub fn is_alive(pid: i32) -> bool {
+    // SAFETY: signal 0 only asks.
+    pid > 1 && unsafe { kill(pid, 0) } == 0
 }
 
 /// A database as a worker sees it.
@@ -148,10 +152,24 @@ pub fn databases() -> Vec<Database> {
     databases
 }
 
-/// Is this extension installed in the database of this worker? In a transaction.
-pub fn has_extension() -> bool {
-    // SAFETY: a catalog look-up by a NUL-terminated name.
-    unsafe { pg_sys::get_extension_oid(c"pg_steward".as_ptr(), true) != pg_sys::InvalidOid }
+/// Is this extension installed in the database of this worker? If so, it stays until the transaction ends:
+/// DROP EXTENSION takes the same lock before any other, so it waits instead of meeting us half way.
+pub fn holds_extension() -> bool {
+    let look = || {
+        // SAFETY: a catalog look-up by a NUL-terminated name.
+        unsafe { pg_sys::get_extension_oid(c"pg_steward".as_ptr(), true) }
+    };
+    let extension = look();
+    if extension == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: an ordinary lock on a catalog object, released at the end of the transaction. Taking it brings
+    // in what others have committed, so the second look sees a drop that was faster.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as i32;
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, lock);
+    }
+    look() == extension
 }
 
 /// Writes a line to the server's log.

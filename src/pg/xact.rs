@@ -34,10 +34,7 @@ pub fn watch_session<O: XactObserver>() {
     unsafe { pg_sys::before_shmem_exit(Some(at_exit::<O>), pg_sys::Datum::from(0)) };
 }
 
-unsafe extern "C-unwind" fn at_xact<O: XactObserver>(
-    event: pg_sys::XactEvent::Type,
-    _argument: *mut c_void,
-) {
+unsafe extern "C-unwind" fn at_xact<O: XactObserver>(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
     if event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE {
         hot::transaction_ends(false);
