@@ -26,7 +26,8 @@ main() {
     "$bench" cpu "${quick[@]}"
     say "Instructions"
     if have valgrind; then
-        "$bench" callgrind select update unique "${quick[@]}"
+        "$bench" callgrind select "${quick[@]}"
+        [ -n "${QUICK:-}" ] || "$bench" callgrind update unique --arms stock,stockB,pgss,steward
     else
         say "Left out: valgrind is not installed (as root: apt-get install valgrind)"
     fi
