@@ -49,11 +49,7 @@ pub const ALL: &[Arm] = &[
         "steward-1pct",
         &[STEWARD_LIBRARY],
         // Without the limits, which would end the capture of a fast statement after some milliseconds.
-        &[
-            ("pg_steward.sample_rate", "0.01"),
-            ("pg_steward.slow_limit_per_minute", "0"),
-            FULL,
-        ],
+        &[("pg_steward.sample_rate", "0.01"), ("pg_steward.slow_limit_per_minute", "0"), FULL],
     ),
     arm("steward-off", &[STEWARD_LIBRARY], &[("pg_steward.capture_enabled", "off")]),
 ];

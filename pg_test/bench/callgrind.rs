@@ -7,6 +7,7 @@
 //! but repeats to some ten instructions on a busy machine.
 
 use crate::arms::{Arm, PGSS, STEWARD, STOCK, STOCK_B};
+use crate::client::Connection;
 use crate::options::Options;
 use crate::profile::Profile;
 use crate::server::{Callgrind, Server, Template, progress};
@@ -22,6 +23,9 @@ use steward_test::wait_until;
 /// How long a backend may take to write its profile after the client left.
 const PROFILE_LIMIT: Duration = Duration::from_secs(60);
 const KEYS_SEED: u64 = 1;
+const WARM_UP_UNITS: usize = 10;
+/// Far from the serial numbers of the units that are counted.
+const WARM_UP_SERIAL: u64 = (1 << 24) - 1_000;
 /// The part of pg_stat_statements' added instructions which pg_steward aims to stay within.
 const TARGET_PART: f64 = 0.25;
 
@@ -82,12 +86,24 @@ fn backend(running: &Callgrind, driver: Driver, units: usize, serial: u64) -> Re
     let path = running.profile_of(connection.pid());
     driver.workload.prepare(&mut connection)?;
     let (mut keys, slice) = (Random::new(KEYS_SEED), driver.workload.units_per_slice());
+    warm_up(&mut connection, driver)?;
     for start in (0..units).step_by(slice) {
         driver.run(&mut connection, &mut keys, slice.min(units - start), serial + start as u64)?;
     }
     drop(connection);
     ensure!(wait_until(PROFILE_LIMIT, || Profile::is_complete(&path)), "no profile at {}", path.display());
     Ok(path)
+}
+
+/// What a backend does once per statement (making its entry, looking at its plan when it has proved worth it, a second
+/// later) belongs to neither run: it happens in both, and cancels.
+fn warm_up(connection: &mut Connection, driver: Driver) -> Result<()> {
+    let mut keys = Random::new(!KEYS_SEED);
+    for _ in 0..3 {
+        driver.run(connection, &mut keys, WARM_UP_UNITS, WARM_UP_SERIAL)?;
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
+    Ok(())
 }
 
 fn keep_profiles(keep: &Path, arm: &str, workload: &str, short: &Path, long: &Path) -> Result<()> {

@@ -175,7 +175,7 @@ fn capture_info() -> Result<
     let ms = |counter| control::get(counter) as f64 / 1e6;
     Ok(TableIterator::once((
         totals.entries as i64,
-        i64::from(crate::settings::MAX_STATEMENTS.get()),
+        store::capacity() as i64,
         totals.evictions as i64,
         totals.refused as i64,
         totals.others.counts.exec.count as i64,

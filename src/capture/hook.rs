@@ -153,8 +153,9 @@ fn first_planned(planning: Planning, elapsed_ns: u64) {
 /// Starts the clock of an execution.
 #[inline(always)]
 fn begin(query: Query, slot: &open::Slot) {
-    if !mode::reads_plain_buffers() || !slot.begin_first_run() {
-        slot.begin(query, mode::reads_buffers());
+    let counters = mode::reads_buffers();
+    if mode::reads_times() || !slot.begin_first_run(counters) {
+        slot.begin(query, counters);
     }
 }
 
@@ -175,7 +176,9 @@ fn stop(query: Query, slot: &'static open::Slot, whole: bool) {
         && let Some(elapsed_ns) = slot.elapsed_in_first_run()
         && elapsed_ns < RECORD_FROM_NS.get()
     {
-        entry.used_since(slot.usage_begin());
+        if let Some(start) = slot.usage_begin() {
+            entry.used_since(start);
+        }
         count(query, slot, entry, elapsed_ns, query.rows());
         slot.set_counted();
     } else {

@@ -10,7 +10,7 @@ use core::cell::Cell;
 /// not ask each of them. 0: not known; worked out when it is asked for next.
 ///
 /// Settings of our own make it unknown as they change. The rest is asked again after each utility statement
-/// (SET), at each flush, and whenever nothing is tracked.
+/// (SET) and at each flush.
 static BITS: BackendStatic<Cell<u8>> = BackendStatic::new(Cell::new(0));
 /// The client's statements are captured.
 const TOP: u8 = 1;
@@ -18,8 +18,10 @@ const TOP: u8 = 1;
 const ALL: u8 = 2;
 /// Buffers and WAL are counted.
 const BUFFERS: u8 = 4;
-/// And no I/O times, so that counters are all there is to read.
-const PLAIN_BUFFERS: u8 = 16;
+/// And I/O times.
+const TIMES: u8 = 16;
+/// The bits are worked out.
+const KNOWN: u8 = 32;
 /// The log level keeps errors from the hook that sees them.
 const HIDDEN: u8 = 8;
 
@@ -28,13 +30,14 @@ fn work_out() -> u8 {
     let track = guc::ordinal(&settings::TRACK);
     let bit = |on: bool, bit: u8| if on { bit } else { 0 };
     let mode = match guc::bool(&settings::CAPTURE_ENABLED) && !hot::is_parallel_worker() {
-        false => 0,
+        false => KNOWN,
         true => {
             let buffers = guc::bool(&settings::TRACK_BUFFERS) && control::takes_buffers();
-            bit(track != Track::None as i32, TOP)
+            KNOWN
+                | bit(track != Track::None as i32, TOP)
                 | bit(track == Track::All as i32, ALL)
                 | bit(buffers, BUFFERS)
-                | bit(buffers && !usage::is_timed(), PLAIN_BUFFERS)
+                | bit(buffers && usage::is_timed(), TIMES)
                 | bit(errors::errors_are_hidden(), HIDDEN)
         }
     };
@@ -46,7 +49,7 @@ fn work_out() -> u8 {
 #[inline(always)]
 pub fn is_tracking(nesting: u32) -> bool {
     let mut mode = BITS.get();
-    if mode & TOP == 0 {
+    if mode == 0 {
         mode = work_out();
     }
     mode & (if nesting == 0 { TOP } else { ALL }) != 0
@@ -58,10 +61,10 @@ pub fn reads_buffers() -> bool {
     mode & BUFFERS != 0 || (mode == 0 && work_out() & BUFFERS != 0)
 }
 
-/// Are buffers and WAL counted, and no I/O times, so that counters are all there is to read?
+/// Are I/O times read besides?
 #[inline(always)]
-pub fn reads_plain_buffers() -> bool {
-    BITS.get() & PLAIN_BUFFERS != 0
+pub fn reads_times() -> bool {
+    BITS.get() & TIMES != 0
 }
 
 /// Does a statement at this nesting have to be watched for its error?

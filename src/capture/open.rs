@@ -93,15 +93,19 @@ impl Slot {
         self.has(ARMED)
     }
 
-    /// Starts the clock of a usual first run: buffers are counted, without times. `false`: it is none, nothing
-    /// is done, and `begin` is the right thing.
+    /// Starts the clock of a usual first run, in which buffers are counted without times, or not at all.
+    /// `false`: it is none, nothing is done, and `begin` is the right thing.
     #[inline(always)]
-    pub fn begin_first_run(&self) -> bool {
+    pub fn begin_first_run(&self, with_counters: bool) -> bool {
         if self.state.get() != 0 {
             return false;
         }
-        self.state.set(FIRST_RUN);
-        usage::read_counters(&self.usage_begin);
+        if with_counters {
+            self.state.set(FIRST_RUN | MEASURED);
+            usage::read_counters(&self.usage_begin);
+        } else {
+            self.state.set(FIRST_RUN);
+        }
         self.begun_ns.set(clock::monotonic_ns());
         true
     }
@@ -127,7 +131,7 @@ impl Slot {
     /// `stop` is for those.
     #[inline(always)]
     pub fn elapsed_in_first_run(&self) -> Option<u64> {
-        if self.state.get() != FIRST_RUN {
+        if !self.has(FIRST_RUN) {
             return None;
         }
         let now_ns = clock::monotonic_ns();
@@ -135,10 +139,10 @@ impl Slot {
         Some(now_ns.wrapping_sub(self.begun_ns.get()))
     }
 
-    /// The counters when the clock started.
+    /// The counters when the clock started, if they are counted in this run.
     #[inline(always)]
-    pub fn usage_begin(&self) -> &usage::Words {
-        &self.usage_begin
+    pub fn usage_begin(&self) -> Option<&usage::Words> {
+        self.has(MEASURED).then_some(&self.usage_begin)
     }
 
     /// The execution has been counted; nothing is left to do at its end.
@@ -156,8 +160,8 @@ impl Slot {
     #[inline(never)]
     pub fn stop(&self) {
         let mut state = self.state.get();
-        if state == FIRST_RUN {
-            state = RUNNING | MEASURED;
+        if state & FIRST_RUN != 0 {
+            state = state & MEASURED | RUNNING;
             self.usage_begin.forget_times();
         }
         if state & RUNNING == 0 {

@@ -43,6 +43,11 @@ const NAMES: [&CStr; PARTITIONS] = [
     c"pg_steward statements 1.15",
 ];
 
+/// Entries that fit in all: the setting, rounded up by partitions and their slack.
+pub fn capacity() -> usize {
+    slots() * PARTITIONS
+}
+
 /// Slots of one partition.
 fn slots() -> usize {
     let even = (settings::MAX_STATEMENTS.get() as usize).div_ceil(PARTITIONS);

@@ -255,9 +255,7 @@ impl Histogram {
 
     /// The counts as plain numbers.
     pub fn counts(&self) -> [u64; BUCKETS] {
-        core::array::from_fn(|bucket| {
-            u64::from(self.high[bucket]) << 32 | u64::from(self.low[bucket])
-        })
+        core::array::from_fn(|bucket| u64::from(self.high[bucket]) << 32 | u64::from(self.low[bucket]))
     }
 }
 
@@ -307,10 +305,8 @@ impl Plans {
     /// depend on parameters alternate.
     fn see(&mut self, plan_id: i64, now_us: i64, slow: bool) -> PlanVerdict {
         let age_us = |then_us: i64| now_us.saturating_sub(then_us);
-        let with_text = !self
-            .recorded
-            .iter()
-            .any(|(id, then_us)| *id == plan_id && age_us(*then_us) < 3_600 * SECOND_US);
+        let with_text =
+            !self.recorded.iter().any(|(id, then_us)| *id == plan_id && age_us(*then_us) < 3_600 * SECOND_US);
         let switches = self.current != plan_id;
         if !switches && !with_text {
             return PlanVerdict::Known;
@@ -364,12 +360,7 @@ pub struct Entry {
 
 impl Entry {
     /// Adds what one backend counted since its last visit. `histogram` holds (bucket, count).
-    pub fn merge(
-        &mut self,
-        counts: &Counts,
-        histogram: impl Iterator<Item = (usize, u64)>,
-        seen_us: i64,
-    ) {
+    pub fn merge(&mut self, counts: &Counts, histogram: impl Iterator<Item = (usize, u64)>, seen_us: i64) {
         self.counts.add(counts);
         histogram.for_each(|(bucket, count)| self.histogram.add(bucket, count));
         if self.first_seen_us == 0 {

@@ -41,7 +41,11 @@ mod tests {
     #[test]
     fn data_is_hidden_and_names_stay() {
         let cases = [
-            ("23505", "duplicate key value violates unique constraint \"k\"", "duplicate key value violates unique constraint \"k\""),
+            (
+                "23505",
+                "duplicate key value violates unique constraint \"k\"",
+                "duplicate key value violates unique constraint \"k\"",
+            ),
             ("42P01", "relation \"t\" does not exist", "relation \"t\" does not exist"),
             ("22P02", "invalid input syntax for type integer: \"secret\"", "invalid input syntax for type integer: ?"),
             ("22P02", "invalid input: \"sec\"ret\" is bad", "invalid input: ? is bad"),
