@@ -41,51 +41,53 @@ fn everything(reader: &mut Client) -> String {
 
 const SECRET: &str = "hush4711";
 
+/// Statements that hold the secret in each place a statement can.
+const STATEMENTS: &[&str] = &[
+    "CREATE ROLE one PASSWORD 'hush4711'",
+    "CREATE USER two WITH ENCRYPTED PASSWORD E'hush4711\\n' VALID UNTIL 'infinity'",
+    "ALTER ROLE one PASSWORD $pw$hush4711$pw$",
+    "ALTER USER CURRENT_USER SET pg_steward.request_id = 'hush4711'; ALTER USER CURRENT_USER RESET ALL",
+    "CREATE FOREIGN DATA WRAPPER wrap; CREATE SERVER far FOREIGN DATA WRAPPER wrap OPTIONS (host 'hush4711');
+ CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user 'u', password 'hush4711');
+ ALTER USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (SET password 'hush4711x')",
+    "CREATE SUBSCRIPTION sub CONNECTION 'host=nowhere password=hush4711' PUBLICATION p WITH (connect = false)",
+    "ALTER SUBSCRIPTION sub CONNECTION 'host=nowhere password=''hush4711'''",
+    "SET application_name = 'hush'; SET custom.token = 'hush4711'; SET LOCAL custom.token TO hush4711",
+    "DO $$ BEGIN PERFORM 'hush4711'; EXECUTE 'SELECT 1 WHERE ''hush4711'' = ''hush4711x'''; END $$",
+    "DO LANGUAGE plpgsql 'BEGIN PERFORM ''hush4711'', length($q$hush4711$q$); END'",
+    "PREPARE p(text) AS SELECT $1; EXECUTE p('hush4711'); DEALLOCATE p",
+    "CREATE TABLE t (a text, b int)",
+    "INSERT INTO t SELECT 'hush4711', n FROM generate_series(1, 100) AS n",
+    "COPY (SELECT 'hush4711') TO '/dev/null'",
+    "COPY (SELECT a FROM t WHERE a = 'hush4711') TO '/dev/null' WITH (FORMAT csv, NULL 'hush4711')",
+    "SELECT * FROM t WHERE a = 'hush4711' AND b < 10",
+    "SELECT * FROM t WHERE a IN ('hush4711', 'x', 'hush4711y') OR a LIKE 'hush4711%'",
+    "SELECT 'hush4711'::text, U&'hush4711', $$hush4711$$, E'hush4711', 'a' 'b' FROM t LIMIT 1",
+    "SELECT * FROM (VALUES ('hush4711', 1), ('x', 2)) AS v(a, b) WHERE b > 0",
+    "UPDATE t SET a = a || 'hush4711' WHERE b = 2",
+    "SELECT count(*) FILTER (WHERE a = 'hush4711') FROM t GROUP BY a || 'hush4711' HAVING min(a) < 'hush4711'",
+    "SELECT * FROM jsonb_each('{\"k\": \"hush4711\"}') WHERE key <> 'hush4711'",
+    "SELECT * FROM regexp_matches('ab', '(hush4711)|b')",
+    "CREATE INDEX ON t (a) WHERE a <> 'hush4711'",
+    "SET enable_seqscan = off; SELECT count(*) FROM t WHERE a <> 'hush4711' AND a > 'hush4711'; RESET enable_seqscan",
+    "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT 'hush4711'::text $$; SELECT f()",
+    "CREATE VIEW v AS SELECT 'hush4711'::text AS x; SELECT * FROM v WHERE x = 'hush4711'",
+    "CREATE TABLE made AS SELECT 'hush4711' AS a",
+    "COMMENT ON TABLE t IS 'hush4711'",
+    "ALTER TABLE t ALTER a SET DEFAULT 'hush4711', ADD CHECK (a <> 'hush4711z')",
+    "EXPLAIN (ANALYZE, VERBOSE) SELECT * FROM t WHERE a = 'hush4711'",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT 'hush4711' FROM t; FETCH 1 FROM c; CLOSE c",
+    "NOTIFY channel, 'hush4711'",
+    "SECURITY LABEL ON TABLE t IS NULL; SELECT 'hush4711'",
+    "DROP SUBSCRIPTION sub",
+];
+
 #[test]
 fn no_secret_is_kept_anywhere() {
     let mut reader = database(server(), "secrets");
     run(&mut reader, "SET pg_steward.capture_enabled = off; ALTER DATABASE secrets SET pg_steward.track = 'all'");
     let mut client = server().client("secrets").expect("client");
-    let statements = [
-        "CREATE ROLE one PASSWORD 'hush4711'",
-        "CREATE USER two WITH ENCRYPTED PASSWORD E'hush4711\\n' VALID UNTIL 'infinity'",
-        "ALTER ROLE one PASSWORD $pw$hush4711$pw$",
-        "ALTER USER CURRENT_USER SET pg_steward.request_id = 'hush4711'; ALTER USER CURRENT_USER RESET ALL",
-        "CREATE FOREIGN DATA WRAPPER wrap; CREATE SERVER far FOREIGN DATA WRAPPER wrap OPTIONS (host 'hush4711');
-         CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user 'u', password 'hush4711');
-         ALTER USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (SET password 'hush4711x')",
-        "CREATE SUBSCRIPTION sub CONNECTION 'host=nowhere password=hush4711' PUBLICATION p WITH (connect = false)",
-        "ALTER SUBSCRIPTION sub CONNECTION 'host=nowhere password=''hush4711'''",
-        "SET application_name = 'hush'; SET custom.token = 'hush4711'; SET LOCAL custom.token TO hush4711",
-        "DO $$ BEGIN PERFORM 'hush4711'; EXECUTE 'SELECT 1 WHERE ''hush4711'' = ''hush4711x'''; END $$",
-        "DO LANGUAGE plpgsql 'BEGIN PERFORM ''hush4711'', length($q$hush4711$q$); END'",
-        "PREPARE p(text) AS SELECT $1; EXECUTE p('hush4711'); DEALLOCATE p",
-        "CREATE TABLE t (a text, b int)",
-        "INSERT INTO t SELECT 'hush4711', n FROM generate_series(1, 100) AS n",
-        "COPY (SELECT 'hush4711') TO '/dev/null'",
-        "COPY (SELECT a FROM t WHERE a = 'hush4711') TO '/dev/null' WITH (FORMAT csv, NULL 'hush4711')",
-        "SELECT * FROM t WHERE a = 'hush4711' AND b < 10",
-        "SELECT * FROM t WHERE a IN ('hush4711', 'x', 'hush4711y') OR a LIKE 'hush4711%'",
-        "SELECT 'hush4711'::text, U&'hush4711', $$hush4711$$, E'hush4711', 'a' 'b' FROM t LIMIT 1",
-        "SELECT * FROM (VALUES ('hush4711', 1), ('x', 2)) AS v(a, b) WHERE b > 0",
-        "UPDATE t SET a = a || 'hush4711' WHERE b = 2",
-        "SELECT count(*) FILTER (WHERE a = 'hush4711') FROM t GROUP BY a || 'hush4711' HAVING min(a) < 'hush4711'",
-        "SELECT * FROM jsonb_each('{\"k\": \"hush4711\"}') WHERE key <> 'hush4711'",
-        "SELECT * FROM regexp_matches('ab', '(hush4711)|b')",
-        "CREATE INDEX ON t (a) WHERE a <> 'hush4711'",
-        "SET enable_seqscan = off; SELECT count(*) FROM t WHERE a <> 'hush4711' AND a > 'hush4711'; RESET enable_seqscan",
-        "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT 'hush4711'::text $$; SELECT f()",
-        "CREATE VIEW v AS SELECT 'hush4711'::text AS x; SELECT * FROM v WHERE x = 'hush4711'",
-        "CREATE TABLE made AS SELECT 'hush4711' AS a",
-        "COMMENT ON TABLE t IS 'hush4711'",
-        "ALTER TABLE t ALTER a SET DEFAULT 'hush4711', ADD CHECK (a <> 'hush4711z')",
-        "EXPLAIN (ANALYZE, VERBOSE) SELECT * FROM t WHERE a = 'hush4711'",
-        "DECLARE c CURSOR WITH HOLD FOR SELECT 'hush4711' FROM t; FETCH 1 FROM c; CLOSE c",
-        "NOTIFY channel, 'hush4711'",
-        "SECURITY LABEL ON TABLE t IS NULL; SELECT 'hush4711'",
-        "DROP SUBSCRIPTION sub",
-    ];
-    for sql in statements {
+    for sql in STATEMENTS {
         // Some must fail, such as SECURITY LABEL without a provider: what fails may not leak either.
         let _ = client.batch_execute(sql);
         let _ = client.batch_execute("");
