@@ -343,8 +343,11 @@ pub fn flush(wait: bool) {
     }
     let begun_ns = clock::monotonic_ns();
     shield::quietly(|| {
-        let done = TABLE.iter().filter(|entry| entry.dirty.get()).fold(true, |done, entry| entry.flush(wait) && done);
-        DIRTY.set(!done);
+        let mut left = false;
+        for entry in TABLE.iter().filter(|entry| entry.dirty.get()) {
+            left |= !entry.flush(wait);
+        }
+        DIRTY.set(left);
     });
     LAST_FLUSH_NS.set(begun_ns);
     control::add(Counter::InternalErrors, shield::take_failures());

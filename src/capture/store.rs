@@ -86,9 +86,7 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn of(arrays: Arrays<'a, (TableMeta, ArenaMeta), u32, Slot, Entry, Block>) -> Option<Part<'a>> {
-        let (table_meta, arena_meta) = match arrays.a.first_mut()? {
-            (table, arena) => (table, arena),
-        };
+        let (table_meta, arena_meta) = arrays.a.first_mut()?;
         let (buckets, door) = arrays.b.split_at_mut(arrays.c.len());
         let (others, entries) = arrays.d.split_last_mut()?;
         Some(Part {

@@ -218,8 +218,8 @@ pub unsafe fn utility_query_id(statement: *mut pg_sys::PlannedStmt, source: *con
     // SAFETY: by the contract; JumbleQuery reads the node and allocates in the current context. Errors it
     // could raise (out of memory) are those of the statement's own analysis.
     unsafe {
-        let off = pg_sys::ComputeQueryIdType::COMPUTE_QUERY_ID_OFF;
-        if pg_sys::compute_query_id as u32 == off as u32 || !pg_sys::query_id_enabled {
+        let off = pg_sys::ComputeQueryIdType::COMPUTE_QUERY_ID_OFF as core::ffi::c_int;
+        if pg_sys::compute_query_id == off || !pg_sys::query_id_enabled {
             return 0;
         }
         let query = pg_sys::palloc0(size_of::<pg_sys::Query>()).cast::<pg_sys::Query>();

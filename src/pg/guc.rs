@@ -1,7 +1,7 @@
 //! Settings read where each instruction counts.
 
 use core::ffi::{CStr, c_char, c_void};
-use pgrx::guc::{GucEnum, GucSetting};
+use pgrx::guc::{GucEnum, GucSetting, GucValue};
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -64,7 +64,7 @@ pub trait Watcher: 'static {
 }
 
 /// How a watched setting is presented.
-pub struct Watched<T: pgrx::guc::GucValue + 'static> {
+pub struct Watched<T: GucValue + 'static> {
     pub name: &'static CStr,
     pub what: &'static CStr,
     pub more: &'static CStr,
@@ -152,10 +152,7 @@ pub fn define_tracking_switch<W: Watcher>(watched: &Watched<bool>) {
 }
 
 /// Defines the enumeration that says what is tracked.
-pub fn define_tracking_choice<W: Watcher, T: GucEnum>(watched: &Watched<T>, default: T)
-where
-    T: pgrx::guc::GucValue<Raw = i32>,
-{
+pub fn define_tracking_choice<W: Watcher, T: GucEnum + GucValue<Raw = i32>>(watched: &Watched<T>, default: T) {
     // SAFETY: as above; pgrx's derive made the list of entries, which lives for ever.
     unsafe {
         pg_sys::DefineCustomEnumVariable(

@@ -31,7 +31,7 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for u64 {}
 // SAFETY: nothing at all.
 unsafe impl Plain for () {}
-// SAFETY of the structs of the core below: repr(C), numbers only, written field by field.
+// SAFETY: a struct of the core: repr(C), numbers only, written field by field.
 unsafe impl Plain for table::TableMeta {}
 // SAFETY: as above.
 unsafe impl Plain for table::Slot {}

@@ -74,13 +74,15 @@ unsafe extern "C-unwind" fn at_exit<O: XactObserver>(_code: i32, _argument: pg_s
     O::session_ends();
 }
 
+type Work = fn();
+
 /// What is to be done when the present transaction has committed.
-static ONCE: BackendStatic<Cell<Option<fn()>>> = BackendStatic::new(Cell::new(None));
+static ONCE: BackendStatic<Cell<Option<Work>>> = BackendStatic::new(Cell::new(None));
 static LISTENS: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 
 /// Has something done when the present transaction has committed, and forgotten if it aborts. It must not
 /// raise or panic.
-pub fn once_committed(work: fn()) {
+pub fn once_committed(work: Work) {
     ONCE.set(Some(work));
     if !LISTENS.replace(true) {
         // SAFETY: the callback lives as long as the library.
