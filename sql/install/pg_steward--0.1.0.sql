@@ -33,7 +33,7 @@ COMMENT ON VIEW steward.audit_log IS 'Who did what through pg_steward''s adminis
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/capture/api.rs:128
+-- src/capture/api.rs:120
 -- pg_steward::capture::api::arm_explain
 CREATE  FUNCTION "arm_explain"(
 	"queryid" bigint, /* i64 */
@@ -45,7 +45,7 @@ AS 'MODULE_PATHNAME', 'arm_explain_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/capture/api.rs:148
+-- src/capture/api.rs:140
 -- pg_steward::capture::api::capture_info
 CREATE  FUNCTION "capture_info"() RETURNS TABLE (
 	"entries" bigint,  /* i64 */
@@ -76,7 +76,7 @@ AS 'MODULE_PATHNAME', 'capture_info_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/capture/api.rs:210
+-- src/capture/api.rs:202
 -- pg_steward::capture::api::capture_installed
 CREATE  FUNCTION "capture_installed"() RETURNS void
 STRICT VOLATILE PARALLEL UNSAFE
@@ -100,7 +100,7 @@ AS 'MODULE_PATHNAME', 'histogram_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/capture/api.rs:78
+-- src/capture/api.rs:75
 -- pg_steward::capture::api::histogram_counts
 CREATE  FUNCTION "histogram_counts"(
 	"queryid" bigint /* i64 */
@@ -111,7 +111,7 @@ AS 'MODULE_PATHNAME', 'histogram_counts_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/capture/api.rs:66
+-- src/capture/api.rs:63
 -- pg_steward::capture::api::percentile
 CREATE  FUNCTION "percentile"(
 	"queryid" bigint, /* i64 */
@@ -123,7 +123,7 @@ AS 'MODULE_PATHNAME', 'percentile_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/capture/api.rs:85
+-- src/capture/api.rs:82
 -- pg_steward::capture::api::percentile_between
 CREATE  FUNCTION "percentile_between"(
 	"before" bigint[], /* :: std :: option :: Option < Vec < i64 > > */
@@ -136,7 +136,7 @@ AS 'MODULE_PATHNAME', 'percentile_between_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/capture/api.rs:103
+-- src/capture/api.rs:95
 -- pg_steward::capture::api::statements_reset
 CREATE  FUNCTION "statements_reset"(
 	"userid" oid DEFAULT 0, /* pg_sys :: Oid */
