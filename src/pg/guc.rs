@@ -155,6 +155,8 @@ pub fn define_tracking_switch<W: Watcher>(watched: &Watched<bool>) {
 pub fn define_tracking_choice<W: Watcher, T: GucEnum + GucValue<Raw = i32>>(watched: &Watched<T>, default: T) {
     // SAFETY: as above; pgrx's derive made the list of entries, which lives for ever.
     unsafe {
+        // Postgres wants to find the default in the variable; pgrx keeps 0 there.
+        *watched.setting.as_ptr() = default.to_ordinal();
         pg_sys::DefineCustomEnumVariable(
             watched.name.as_ptr(),
             watched.what.as_ptr(),
