@@ -28,7 +28,7 @@ const LOOK_AGAIN_TICKS: u64 = 300;
 /// Time between two rounds of maintenance of a coordinator.
 const MAINTENANCE_US: i64 = 60_000_000;
 /// Batches (of about a megabyte) that a coordinator stores before it looks up.
-const MAX_BATCHES: usize = 16;
+const MAX_BATCHES: usize = 4;
 
 /// Registers the launcher. From `_PG_init`.
 pub fn register() {
@@ -184,6 +184,7 @@ impl Coordinator {
         }
         // Bounded, so that signals are heard even while events come in without end.
         for _ in 0..MAX_BATCHES {
+            worker::heed_interrupts();
             let (batch, position) = events::unread();
             if batch.is_empty() {
                 return events::acknowledge(position);

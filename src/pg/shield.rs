@@ -28,8 +28,10 @@ pub fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
 /// `None`: it failed, or no transaction is there to do it in.
 #[inline(never)]
 pub fn in_subtransaction<R>(work: impl FnOnce() -> R) -> Option<R> {
-    // SAFETY: both read the backend's transaction state.
-    if unsafe { !pg_sys::IsTransactionState() || pg_sys::IsAbortedTransactionBlockState() } {
+    // SAFETY: these read the backend's transaction state. No subtransaction may begin in parallel mode.
+    if unsafe {
+        !pg_sys::IsTransactionState() || pg_sys::IsAbortedTransactionBlockState() || pg_sys::IsInParallelMode()
+    } {
         return None;
     }
     // SAFETY: statics of the backend; put back below whichever way the work ends.

@@ -73,6 +73,11 @@ pub fn wait(time: Duration) -> bool {
     goes_on
 }
 
+/// Answers other backends that wait for this process: DROP DATABASE waits until each has let go of its files.
+pub fn heed_interrupts() {
+    pgrx::check_for_interrupts!();
+}
+
 /// Ends the process so that Postgres starts it again after its restart time, unless the server is stopping: it
 /// takes an exit with 0 for the end of the work.
 pub fn exit_for_restart() {
