@@ -11,7 +11,7 @@ use crate::pg::{clock, usage};
 use core::cell::Cell;
 
 /// Executions that may be open at once.
-const SLOTS: usize = 64;
+const SLOTS: usize = 256;
 
 /// One open execution.
 pub struct Slot {
