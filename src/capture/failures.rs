@@ -148,7 +148,8 @@ fn execution(slot: &open::Slot, outcome: Outcome, error: &Error<'_>) {
     if let Some(words) = slot.usage() {
         entry.used(words);
     }
-    let basics = basics(entry.key(), outcome, query.command(), slot.elapsed_ns.get(), raw);
+    let mut basics = basics(entry.key(), outcome, query.command(), slot.elapsed_ns.get(), raw);
+    basics.commented = query.text_with_comments();
     if let Some(mut event) = Execution::new(&basics) {
         event = event.with_plan(query.plan_id(), slot.plan_ns.get());
         if let Some(words) = slot.usage() {
@@ -214,7 +215,16 @@ fn planning(query_id: u64, begun_ns: u64, toplevel: bool, raw: &[u8], outcome: O
 }
 
 fn basics<'a>(key: Key, outcome: Outcome, command: &'static str, elapsed_ns: u64, raw: &'a [u8]) -> Basics<'a> {
-    Basics { key, reason: Reason::Failed, outcome: outcome.label(), command, elapsed_ns, raw, in_error: true }
+    Basics {
+        key,
+        reason: Reason::Failed,
+        outcome: outcome.label(),
+        command,
+        elapsed_ns,
+        raw,
+        commented: raw,
+        in_error: true,
+    }
 }
 
 fn send(event: Execution, error: &Error<'_>) {

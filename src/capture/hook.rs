@@ -387,6 +387,7 @@ fn count_utility(begun: &Begun, elapsed_ns: u64, rows: u64) {
             command: "UTILITY",
             elapsed_ns,
             raw: begun.text,
+            commented: begun.text,
             in_error: false,
         };
         slow::record_utility(&basics, rows, words.as_ref());

@@ -108,6 +108,8 @@ pub struct Basics<'a> {
     pub command: &'static str,
     pub elapsed_ns: u64,
     pub raw: &'a [u8],
+    /// The text that may hold an sqlcommenter comment.
+    pub commented: &'a [u8],
     /// An error is being reported: no catalogs.
     pub in_error: bool,
 }
@@ -208,7 +210,7 @@ struct Trace {
 impl Trace {
     /// From the settings, else from a comment of the statement, else from application_name.
     fn present(basics: &Basics<'_>) -> Self {
-        let tags = parse_sqlcommenter(basics.raw).unwrap_or_default();
+        let tags = parse_sqlcommenter(basics.commented).unwrap_or_default();
         let setting = String::from_utf8_lossy(guc::text(&settings::TRACEPARENT)).into_owned();
         let name = session::application_name();
         let parent = parse_traceparent(setting.trim())
@@ -252,6 +254,7 @@ pub fn record(slot: &open::Slot, query: Query, key: Key, reason: Reason) {
             command: query.command(),
             elapsed_ns: slot.elapsed_ns.get(),
             raw: query.text(),
+            commented: query.text_with_comments(),
             in_error: false,
         };
         let plan_id = query.plan_id();

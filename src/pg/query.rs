@@ -100,6 +100,24 @@ impl Query {
         }
     }
 
+    /// The same with the comments in front of it, which from 18 on are no part of a statement.
+    pub fn text_with_comments<'a>(self) -> &'a [u8] {
+        let text = self.text();
+        // SAFETY: as above; NUL-terminated.
+        let (source, location) = unsafe {
+            let source = (*self.as_ptr()).sourceText;
+            if source.is_null() {
+                return text;
+            }
+            (CStr::from_ptr(source).to_bytes(), (*(*self.as_ptr()).plannedstmt).stmt_location)
+        };
+        let before = &source[..usize::try_from(location).unwrap_or(0).min(source.len())];
+        // Another statement may stand before it in the same string.
+        let from = before.iter().rposition(|byte| *byte == b';').map_or(0, |at| at + 1);
+        let to = (text.as_ptr() as usize + text.len()).wrapping_sub(source.as_ptr() as usize);
+        source.get(from..to).unwrap_or(text).trim_ascii()
+    }
+
     /// `SELECT`, `INSERT`, `UPDATE`, `DELETE` or `MERGE`.
     pub fn command(self) -> &'static str {
         // SAFETY: as above.
