@@ -203,7 +203,7 @@ fn worker() {
     int(
         c"pg_steward.drain_interval",
         c"Time between two visits of the background worker to the ring.",
-        c"The worker is also woken when the ring fills up.",
+        c"Recorded executions wait in the ring meanwhile.",
         (&DRAIN_INTERVAL_MS, 10, 60_000),
         Sighup,
         MS,

@@ -17,6 +17,7 @@ use steward_core::capture::normalize::{
 };
 
 /// Texts kept per backend.
+// Evaluated when it is compiled: a zero would not build.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Query ids of which this backend knows that the shared entry has a text.
 const KNOWN: usize = 512;
