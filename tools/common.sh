@@ -23,12 +23,19 @@ umask 022
 
 say() { printf '==> %s\n' "$*" >&2; }
 
-die() {
-    printf 'error: %s\n' "$1" >&2
-    shift
+die() { give_up 1 "$@"; }
+
+# Ends with the status $1, the error $2 and what else there is to say.
+give_up() {
+    local status=$1
+    printf 'error: %s\n' "$2" >&2
+    shift 2
     for line in "$@"; do printf '       %s\n' "$line" >&2; done
-    exit 1
+    exit "$status"
 }
+
+# The status of a script that needs what no package source of this machine has (EX_UNAVAILABLE of sysexits.h).
+UNAVAILABLE=69
 
 have() { command -v "$1" >/dev/null 2>&1; }
 

@@ -114,7 +114,7 @@ fetch_tarball() {
         fi
     done
     tail -n 20 "$LOG" >&2
-    die "found no source package of Postgres $major in: ${suites[*]}" "The whole log is $LOG."
+    give_up "$UNAVAILABLE" "found no source package of Postgres $major in: ${suites[*]}" "The whole log is $LOG."
 }
 
 # Leaves $1 complete or absent: unpacked beside it, moved into place last.
