@@ -2,7 +2,7 @@
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
-use steward_core::error::CaptureError;
+use steward_core::error::{CacheError, CaptureError};
 
 /// An error of pg_steward's SQL functions.
 pub struct Error(ErrorReport);
@@ -34,6 +34,36 @@ impl From<CaptureError> for Error {
         };
         Error(report(code, error.to_string(), hint))
     }
+}
+
+impl From<CacheError> for Error {
+    fn from(error: CacheError) -> Self {
+        use CacheError::*;
+        let (code, hint) = match &error {
+            NotSelect { .. } | SeveralStatements(_) | EmptyQuery | Locking | ModifyingCte | SelectInto => (
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "Give one SELECT, VALUES or TABLE command that only reads.",
+            ),
+            ParamsNotArray { .. } | ParamCount { .. } => (
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "Give the values for $1, $2 and so on as a JSON array, such as '[42, \"north\"]'.",
+            ),
+            ParamValue { .. } => (PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, ""),
+            UnknownClass { .. } => (PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "See the table steward.cache_classes."),
+            TtlNotPositive(_) => (PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, ""),
+            NullArgument(_) => (PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, ""),
+        };
+        Error(report(code, error.to_string(), hint))
+    }
+}
+
+/// A function that returns a set was called where none is taken.
+pub fn no_set_accepted() -> Error {
+    Error(report(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "set-valued function called in context that cannot accept a set".into(),
+        "Call it in FROM, with a list of columns: SELECT * FROM steward.cached('SELECT ...') AS t(a int).",
+    ))
 }
 
 /// The library was not loaded at server start, so there is nothing to read.

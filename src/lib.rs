@@ -4,11 +4,13 @@
 
 #![deny(ffi_unwind_calls)]
 
+mod cache;
 mod capture;
 mod error;
 mod pg;
 mod settings;
 
+use cache::Cache;
 use capture::Capture;
 use pgrx::prelude::*;
 
@@ -18,7 +20,22 @@ compile_error!("a panic must become a Postgres error: compile with -Cpanic=unwin
 pg_module_magic!();
 
 extension_sql_file!("../sql/schema/base.sql", name = "base", bootstrap);
-extension_sql_file!("../sql/schema/capture.sql", name = "capture", finalize);
+extension_sql_file!(
+    "../sql/schema/capture.sql",
+    name = "capture",
+    requires = [
+        "base",
+        capture::api::histogram,
+        capture::api::percentile,
+        capture::api::histogram_counts,
+        capture::api::percentile_between,
+        capture::api::capture_info,
+        capture::api::capture_installed,
+        capture::api::statements_reset,
+        capture::api::arm_explain,
+    ]
+);
+extension_sql_file!("../sql/schema/cache.sql", name = "cache", requires = ["capture"], finalize);
 
 /// Called by Postgres when the library is loaded.
 ///
@@ -31,11 +48,14 @@ pub extern "C-unwind" fn _PG_init() {
         return;
     }
     settings::define::<Capture>();
-    pg::shmem::install::<Capture>();
+    pg::shmem::install::<(Capture, Cache)>();
     pg::parse::install::<Capture>();
-    pg::hot::install::<Capture>();
-    pg::utility::install::<Capture>();
+    pg::hot::install::<Capture, Cache>();
+    pg::utility::install::<Capture, Cache>();
     pg::errors::install::<Capture>();
-    pg::xact::install::<Capture>();
+    pg::xact::install::<(Capture, Cache)>();
+    pg::access::install::<Cache>();
+    pg::inval::install::<Cache>();
+    pg::label::install::<Cache>();
     capture::worker::register();
 }

@@ -43,6 +43,22 @@ pub static DRAIN_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 pub static RETENTION_MIN: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 pub static RETENTION_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(1_024);
 
+pub static CACHE_ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static CACHE_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(64);
+pub static CACHE_LOCAL_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(4_096);
+pub static CACHE_MAX_RESULT_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(1_024);
+pub static CACHE_MIN_EXECUTION_TIME_MS: GucSetting<f64> = GucSetting::<f64>::new(1.0);
+pub static CACHE_ADMISSION_WINDOW_S: GucSetting<i32> = GucSetting::<i32>::new(60);
+pub static CACHE_WAIT_LIMIT_MS: GucSetting<i32> = GucSetting::<i32>::new(50);
+pub static CACHE_SHARE_ENTRIES: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static CACHE_TRUST_IMMUTABLE: GucSetting<bool> = GucSetting::<bool>::new(true);
+pub static CACHE_VERSION_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
+pub static CACHE_STATEMENTS: GucSetting<i32> = GucSetting::<i32>::new(200);
+pub static CACHE_DEFAULT_CLASS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"utility"));
+pub static CACHE_SENSITIVE_COLUMNS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(
+    c"password,passwd,pwd,token,secret,key,api_key,private_key,credential,iban,bank_account,account_number,ssn,social_security,tax_id,credit_card,card_number,cvv,pin",
+));
+
 const PLAIN: GucFlags = GucFlags::empty();
 const KB: GucFlags = GucFlags::UNIT_KB;
 const MS: GucFlags = GucFlags::UNIT_MS;
@@ -55,6 +71,8 @@ pub fn define<W: Watcher>() {
     correlation::<W>();
     memory();
     worker();
+    cache_memory();
+    cache_rules();
     // Postgres calls the prefix a class name.
     guc::reserve_prefix(c"pg_steward");
 }
@@ -223,6 +241,100 @@ fn worker() {
         (&RETENTION_SIZE_MB, 1, i32::MAX),
         Sighup,
         GucFlags::UNIT_MB,
+    );
+}
+
+fn cache_memory() {
+    use GucContext::{Postmaster, Suset};
+    int(
+        c"pg_steward.cache_size",
+        c"Shared memory for cached results.",
+        c"0 keeps results in the sessions that computed them only. When it is full, results give way by their use, cost and size.",
+        (&CACHE_SIZE_MB, 0, 1_048_576),
+        Postmaster,
+        GucFlags::UNIT_MB,
+    );
+    int(
+        c"pg_steward.cache_local_size",
+        c"Memory of each session for results that it used lately.",
+        c"The least recently used give way. 0 switches this tier off.",
+        (&CACHE_LOCAL_SIZE_KB, 0, 1_048_576),
+        Suset,
+        KB,
+    );
+    int(
+        c"pg_steward.cache_max_result_size",
+        c"Largest result that is cached.",
+        c"A larger one is returned and not kept. The class may set less.",
+        (&CACHE_MAX_RESULT_SIZE_KB, 1, 1_048_576),
+        Suset,
+        KB,
+    );
+    int(
+        c"pg_steward.cache_version_slots",
+        c"Versions of relations that are kept in shared memory.",
+        c"128 bytes each. Relations that share one invalidate each other's results.",
+        (&CACHE_VERSION_SLOTS, 64, 16_777_216),
+        Postmaster,
+        PLAIN,
+    );
+    int(
+        c"pg_steward.cache_statements",
+        c"Analysed statements that a session keeps for cached calls.",
+        c"The least recently used give way; about 50 kB each.",
+        (&CACHE_STATEMENTS, 1, 100_000),
+        Suset,
+        PLAIN,
+    );
+}
+
+fn cache_rules() {
+    use GucContext::Suset;
+    switch(
+        c"pg_steward.cache_enabled",
+        c"Switches the result cache on. Off, cached calls run their query.",
+        &CACHE_ENABLED,
+    );
+    let flags = GucFlags::UNIT_MS;
+    GucRegistry::define_float_guc(
+        c"pg_steward.cache_min_execution_time",
+        c"Results of faster executions are not cached.",
+        c"",
+        &CACHE_MIN_EXECUTION_TIME_MS,
+        0.0,
+        3_600_000.0,
+        Suset,
+        flags,
+    );
+    int(
+        c"pg_steward.cache_admission_window",
+        c"A result is cached when it is asked for a second time within this time.",
+        c"0 caches at the first time.",
+        (&CACHE_ADMISSION_WINDOW_S, 0, 86_400),
+        Suset,
+        GucFlags::UNIT_S,
+    );
+    int(
+        c"pg_steward.cache_wait_limit",
+        c"Longest wait for another session that computes the same result.",
+        c"At most half of the time that it is expected to take. 0 never waits.",
+        (&CACHE_WAIT_LIMIT_MS, 0, 10_000),
+        Suset,
+        MS,
+    );
+    let share = c"Lets roles share a result where it is provably the same for both. Off, each role has its own.";
+    switch(c"pg_steward.cache_share_entries", share, &CACHE_SHARE_ENTRIES);
+    let trust = c"Believes that functions declared IMMUTABLE are. Off, those of users are read like STABLE ones.";
+    switch(c"pg_steward.cache_trust_immutable", trust, &CACHE_TRUST_IMMUTABLE);
+    let class = c"Class of tables without a security label, one of steward.cache_classes.";
+    GucRegistry::define_string_guc(c"pg_steward.cache_default_class", class, c"", &CACHE_DEFAULT_CLASS, Suset, PLAIN);
+    GucRegistry::define_string_guc(
+        c"pg_steward.cache_sensitive_columns",
+        c"Words in column names that make a result sensitive, separated by commas.",
+        c"The class of its tables says what becomes of it.",
+        &CACHE_SENSITIVE_COLUMNS,
+        Suset,
+        PLAIN,
     );
 }
 

@@ -39,6 +39,72 @@ pub enum CaptureError {
     InvalidTraceParent(String),
 }
 
+/// What a function of the result cache refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CacheError {
+    /// Another kind of statement.
+    #[error("query must be a single SELECT, found {found}")]
+    NotSelect {
+        /// Its command tag.
+        found: String,
+    },
+    /// More than one statement.
+    #[error("query must be a single SELECT, found {0} statements")]
+    SeveralStatements(usize),
+    /// No statement at all.
+    #[error("query must be a single SELECT, found no statement")]
+    EmptyQuery,
+    /// A query that locks the rows it reads.
+    #[error("query must not lock rows, found a locking clause such as FOR UPDATE")]
+    Locking,
+    /// A query that writes in a WITH clause.
+    #[error("query must only read, found a WITH clause that modifies data")]
+    ModifyingCte,
+    /// A query that makes a table.
+    #[error("query must only read, found SELECT INTO")]
+    SelectInto,
+    /// Parameters that are no list.
+    #[error("params must be an array, found {found}")]
+    ParamsNotArray {
+        /// What was given: object, string, number and so on.
+        found: &'static str,
+    },
+    /// Too few parameters, or too many.
+    #[error("params has the wrong number of values: {given} given, the query takes {expected}")]
+    ParamCount {
+        /// Values given.
+        given: usize,
+        /// Parameters of the query.
+        expected: usize,
+    },
+    /// A parameter that is no value of its type.
+    #[error("value \"{value}\" of parameter ${position} is not valid for type {type_name}: {reason}")]
+    ParamValue {
+        /// Counted from 1.
+        position: usize,
+        /// Type that the query expects.
+        type_name: String,
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No class has this name.
+    #[error("class \"{value}\" is not known, expected one of {classes}")]
+    UnknownClass {
+        /// As given.
+        value: String,
+        /// The names that are accepted.
+        classes: String,
+    },
+    /// A time to live that is zero or negative.
+    #[error("ttl of {0} is out of range, expected more than zero")]
+    TtlNotPositive(String),
+    /// An argument that must be given is null.
+    #[error("{0} must not be null")]
+    NullArgument(&'static str),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +121,34 @@ mod tests {
         ];
         let values = ["1.5", "0", "-7", "\"some\"", "queryid", "\"01\""];
         for (error, value) in errors.iter().zip(values) {
+            let message = error.to_string();
+            assert!(message.contains(value), "{message}");
+            assert!(!message.ends_with('.') && message.starts_with(|c: char| c.is_lowercase()), "{message}");
+        }
+    }
+    #[test]
+    fn messages_of_the_cache_name_the_value_and_follow_the_style() {
+        let param_value = CacheError::ParamValue {
+            position: 2,
+            type_name: "integer".into(),
+            value: "x".into(),
+            reason: "invalid input syntax".into(),
+        };
+        let errors = [
+            (CacheError::NotSelect { found: "INSERT".into() }, "INSERT"),
+            (CacheError::SeveralStatements(2), "2 statements"),
+            (CacheError::EmptyQuery, "no statement"),
+            (CacheError::Locking, "FOR UPDATE"),
+            (CacheError::ModifyingCte, "WITH"),
+            (CacheError::SelectInto, "SELECT INTO"),
+            (CacheError::ParamsNotArray { found: "object" }, "object"),
+            (CacheError::ParamCount { given: 1, expected: 3 }, "1 given, the query takes 3"),
+            (param_value, "\"x\" of parameter $2 is not valid for type integer"),
+            (CacheError::UnknownClass { value: "hot".into(), classes: "warm, cold".into() }, "\"hot\""),
+            (CacheError::TtlNotPositive("-5 ms".into()), "-5 ms"),
+            (CacheError::NullArgument("query"), "query"),
+        ];
+        for (error, value) in errors {
             let message = error.to_string();
             assert!(message.contains(value), "{message}");
             assert!(!message.ends_with('.') && message.starts_with(|c: char| c.is_lowercase()), "{message}");

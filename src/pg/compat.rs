@@ -274,3 +274,302 @@ pub unsafe fn backend_status(index: core::ffi::c_int) -> *mut pg_sys::PgBackendS
         }
     }
 }
+
+/// Does a node of this kind convert values that it takes out of JSON? Such nodes came with 17.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub fn converts_json(tag: pg_sys::NodeTag) -> bool {
+    tag == pg_sys::NodeTag::T_JsonExpr
+}
+
+/// Does a node of this kind convert values that it takes out of JSON? Such nodes came with 17.
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+pub fn converts_json(_tag: pg_sys::NodeTag) -> bool {
+    false
+}
+
+/// May the current user run the function?
+pub fn may_execute(function: u32) -> bool {
+    let function = pg_sys::Oid::from(function);
+    let execute = pg_sys::ACL_EXECUTE as pg_sys::AclMode;
+    // SAFETY: a catalog look-up.
+    unsafe {
+        #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+        let result = pg_sys::pg_proc_aclcheck(function, pg_sys::GetUserId(), execute);
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, pg_sys::GetUserId(), execute);
+        result == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// Relations that inherit from one, itself first.
+///
+/// # Safety
+/// In a transaction. Under a guard.
+pub unsafe fn find_all_inheritors(parent: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> *mut pg_sys::List {
+    // SAFETY: Postgres's own symbol with the signature of its header, unchanged from 15 to 18.
+    unsafe extern "C-unwind" {
+        #[link_name = "find_all_inheritors"]
+        fn unguarded(parent: pg_sys::Oid, lock: pg_sys::LOCKMODE, parents: *mut *mut pg_sys::List)
+        -> *mut pg_sys::List;
+    }
+    // SAFETY: by the contract; the closure owns nothing.
+    unsafe {
+        #[allow(ffi_unwind_calls, reason = "below a guard of pgrx's")]
+        pg_sys::ffi::pg_guard_ffi_boundary(|| unguarded(parent, lock, core::ptr::null_mut()))
+    }
+}
+
+/// The relation whose writes are counted here.
+///
+/// # Safety
+/// `status` must be valid.
+pub unsafe fn counted_relation(status: *const pg_sys::PgStat_TableStatus) -> u32 {
+    // SAFETY: by the contract.
+    unsafe {
+        #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+        let oid = (*status).t_id;
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let oid = (*status).id;
+        oid.to_u32()
+    }
+}
+
+/// Postgres's record of a resolved search path.
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+pub type SearchPath = pg_sys::OverrideSearchPath;
+/// Postgres's record of a resolved search path.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub type SearchPath = pg_sys::SearchPathMatcher;
+
+/// The search path of now, in `context`.
+///
+/// # Safety
+/// In a transaction.
+pub unsafe fn search_path(context: pg_sys::MemoryContext) -> *mut SearchPath {
+    // SAFETY: by the contract.
+    unsafe {
+        #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+        return pg_sys::GetOverrideSearchPath(context);
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return pg_sys::GetSearchPathMatcher(context);
+    }
+}
+
+/// Is the search path still the same? Not guarded: an error passes.
+///
+/// # Safety
+/// `path` must come from `search_path` and be alive.
+#[inline(always)]
+pub unsafe fn search_path_matches(path: *mut SearchPath) -> bool {
+    // SAFETY: Postgres's own symbol with the signature of the version's header.
+    unsafe extern "C-unwind" {
+        #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+        fn OverrideSearchPathMatchesCurrent(path: *mut SearchPath) -> bool;
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        fn SearchPathMatchesCurrentEnvironment(path: *mut SearchPath) -> bool;
+    }
+    // SAFETY: by the contract.
+    #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+    unsafe {
+        #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+        return OverrideSearchPathMatchesCurrent(path);
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return SearchPathMatchesCurrentEnvironment(path);
+    }
+}
+
+/// Every setting that the backend knows.
+#[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+pub fn settings() -> impl Iterator<Item = *mut pg_sys::config_generic> {
+    // SAFETY: Postgres's own array, which changes only when a setting is defined.
+    unsafe {
+        let count = pg_sys::GetNumConfigOptions() as usize;
+        core::slice::from_raw_parts(pg_sys::get_guc_variables(), count).iter().copied()
+    }
+}
+
+/// Every setting that the backend knows, sorted by name; the array lies in the current memory context.
+#[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+pub fn settings() -> impl Iterator<Item = *mut pg_sys::config_generic> {
+    let mut count = 0;
+    // SAFETY: an array made for the caller.
+    unsafe {
+        let list = pg_sys::get_guc_variables(&mut count);
+        core::slice::from_raw_parts(list, count as usize).iter().copied()
+    }
+}
+
+/// Relations and rights that a statement needs, in the shape in which the version checks them.
+#[derive(Clone, Copy)]
+pub struct Rights {
+    table: *mut pg_sys::List,
+    #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+    infos: *mut pg_sys::List,
+}
+
+impl Rights {
+    pub const fn none() -> Self {
+        Self {
+            table: core::ptr::null_mut(),
+            #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+            infos: core::ptr::null_mut(),
+        }
+    }
+
+    /// Adds copies, in the current memory context, of what one query of a tree needs.
+    ///
+    /// # Safety
+    /// `query` must be valid.
+    pub unsafe fn add(&mut self, query: *const pg_sys::Query) {
+        // SAFETY: by the contract; since 16 an entry names its rights by their place in the query's list.
+        unsafe {
+            for entry in super::plan::pointers::<pg_sys::RangeTblEntry>((*query).rtable) {
+                #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+                if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION {
+                    self.table = pg_sys::lappend(self.table, pg_sys::copyObjectImpl(entry.cast()));
+                }
+                #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+                if (*entry).perminfoindex != 0 {
+                    let place = (*entry).perminfoindex as usize - 1;
+                    let info = super::plan::pointers::<pg_sys::RTEPermissionInfo>((*query).rteperminfos).nth(place);
+                    let Some(info) = info else { continue };
+                    let copy = pg_sys::copyObjectImpl(entry.cast()).cast::<pg_sys::RangeTblEntry>();
+                    self.infos = pg_sys::lappend(self.infos, pg_sys::copyObjectImpl(info.cast()));
+                    (*copy).perminfoindex = (*self.infos).length as u32;
+                    self.table = pg_sys::lappend(self.table, copy.cast());
+                }
+            }
+        }
+    }
+
+    /// Postgres's own check for the current user, with the hook of modules that audit or refuse; raises what it raises.
+    ///
+    /// The lists live as long as the statement, which is not freed while it is used. The caller owns nothing that drops.
+    #[inline(always)]
+    pub fn check(self) {
+        // SAFETY: Postgres's own symbol with the signature of the version's header.
+        unsafe extern "C-unwind" {
+            #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+            fn ExecCheckRTPerms(table: *mut pg_sys::List, raise: bool) -> bool;
+            #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+            fn ExecCheckPermissions(table: *mut pg_sys::List, infos: *mut pg_sys::List, raise: bool) -> bool;
+        }
+        // SAFETY: the lists were made by `add` and are alive; an error passes a plain frame.
+        #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
+        unsafe {
+            #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+            ExecCheckRTPerms(self.table, true);
+            #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+            ExecCheckPermissions(self.table, self.infos, true);
+        }
+    }
+}
+
+/// A column of a descriptor.
+///
+/// # Safety
+/// `descriptor` must be valid and have more than `at` columns.
+pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, at: usize) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: by the contract. From 18 on the full columns lie behind the compact ones.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return (*descriptor).attrs.as_ptr().add(at);
+        #[cfg(feature = "pg18")]
+        {
+            let count = (*descriptor).natts as usize;
+            (*descriptor).compact_attrs.as_ptr().add(count).cast::<pg_sys::FormData_pg_attribute>().add(at)
+        }
+    }
+}
+
+/// A row of these values; 18 asks besides how much room to leave in front of it.
+///
+/// # Safety
+/// The arrays must be as long as the descriptor.
+pub unsafe fn minimal_tuple(
+    descriptor: pg_sys::TupleDesc,
+    values: *mut pg_sys::Datum,
+    nulls: *mut bool,
+) -> pg_sys::MinimalTuple {
+    // SAFETY: by the contract.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::heap_form_minimal_tuple(descriptor, values, nulls);
+        #[cfg(feature = "pg18")]
+        return pg_sys::heap_form_minimal_tuple(descriptor, values, nulls, 0);
+    }
+}
+
+/// The expression that a column of GROUP BY stands for; such entries came with 18.
+///
+/// # Safety
+/// `entry` must be valid.
+pub unsafe fn grouped_expression(entry: *const pg_sys::RangeTblEntry, number: usize) -> Option<*mut pg_sys::Node> {
+    #[cfg(feature = "pg18")]
+    // SAFETY: by the contract.
+    unsafe {
+        if (*entry).rtekind == pg_sys::RTEKind::RTE_GROUP {
+            return super::plan::pointers::<pg_sys::Node>((*entry).groupexprs).nth(number);
+        }
+    }
+    let _ = (entry, number);
+    None
+}
+
+impl Rights {
+    /// The columns that are read, of every relation: ids and attribute numbers; 0 for a whole row.
+    pub fn columns(self) -> Vec<(u32, i16)> {
+        let mut found = Vec::new();
+        // SAFETY: the lists were made by `add` and are alive; a set of columns counts from the lowest system column.
+        unsafe {
+            #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+            for entry in super::plan::pointers::<pg_sys::RangeTblEntry>(self.table) {
+                members((*entry).selectedCols, |column| found.push(((*entry).relid.to_u32(), column)));
+            }
+            #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+            for info in super::plan::pointers::<pg_sys::RTEPermissionInfo>(self.infos) {
+                members((*info).selectedCols, |column| found.push(((*info).relid.to_u32(), column)));
+            }
+        }
+        found
+    }
+}
+
+/// # Safety
+/// `set` must be NULL or valid.
+unsafe fn members(set: *mut pg_sys::Bitmapset, mut visit: impl FnMut(i16)) {
+    let mut member = -1;
+    loop {
+        // SAFETY: by the contract; NULL is an empty set.
+        member = unsafe { pg_sys::bms_next_member(set, member) };
+        if member < 0 {
+            return;
+        }
+        visit((member + pg_sys::FirstLowInvalidHeapAttributeNumber) as i16);
+    }
+}
+
+/// Does a process have locks in the shared lock table?
+///
+/// # Safety
+/// `process` must be the caller's own.
+pub unsafe fn has_shared_locks(process: *mut pg_sys::PGPROC) -> bool {
+    // SAFETY: by the contract; an empty list points to itself, or to nothing before its first use.
+    unsafe {
+        let lists = &raw mut (*process).myProcLocks;
+        let count = pg_sys::NUM_LOCK_PARTITIONS as usize;
+        (0..count).any(|at| {
+            #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+            let (head, next) = {
+                let list = lists.cast::<pg_sys::SHM_QUEUE>().add(at);
+                (list.cast::<core::ffi::c_void>(), (*list).next.cast::<core::ffi::c_void>())
+            };
+            #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+            let (head, next) = {
+                let list = lists.cast::<pg_sys::dlist_head>().add(at);
+                (list.cast::<core::ffi::c_void>(), (*list).head.next.cast::<core::ffi::c_void>())
+            };
+            !next.is_null() && next != head
+        })
+    }
+}

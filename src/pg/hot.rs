@@ -52,6 +52,12 @@ pub trait Observer: 'static {
     fn planning_failed(planning: Planning, begun: u64, sqlstate: c_int, cause: CancelCause);
 }
 
+/// What a capability wants to see of every execution, whoever runs it, before it starts. Called from a plain frame: it
+/// must not panic.
+pub trait StartObserver: 'static {
+    fn starts(query: Query);
+}
+
 /// A statement that is being planned. Valid during the hook.
 #[derive(Clone, Copy)]
 pub struct Planning {
@@ -98,11 +104,11 @@ pub fn is_parallel_worker() -> bool {
 }
 
 /// Installs the hooks. Call once, from `_PG_init`.
-pub fn install<O: Observer>() {
+pub fn install<O: Observer, S: StartObserver>() {
     // SAFETY: `_PG_init` runs once, before any statement; the statics are written here only.
     unsafe {
         PREV_START = pg_sys::ExecutorStart_hook;
-        pg_sys::ExecutorStart_hook = Some(executor_start::<O>);
+        pg_sys::ExecutorStart_hook = Some(executor_start::<O, S>);
         PREV_RUN = pg_sys::ExecutorRun_hook;
         pg_sys::ExecutorRun_hook = Some(executor_run::<O>);
         PREV_FINISH = pg_sys::ExecutorFinish_hook;
@@ -161,10 +167,14 @@ pub(super) fn subtransaction_ends(aborted: bool) {
     }
 }
 
-unsafe extern "C-unwind" fn executor_start<O: Observer>(query_desc: *mut pg_sys::QueryDesc, eflags: c_int) {
+unsafe extern "C-unwind" fn executor_start<O: Observer, S: StartObserver>(
+    query_desc: *mut pg_sys::QueryDesc,
+    eflags: c_int,
+) {
     // SAFETY: Postgres passes a QueryDesc that lives until ExecutorEnd; the frame is plain (see above).
     unsafe {
         let query = Query::new(query_desc);
+        S::starts(query);
         let seen = O::start(query, eflags);
         if O::wants_errors(nesting()) {
             watched_start::<O>(query_desc, eflags);

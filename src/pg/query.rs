@@ -48,6 +48,19 @@ impl Query {
         }
     }
 
+    /// Does it lock rows (FOR UPDATE and its kin, foreign keys)?
+    #[inline(always)]
+    pub fn locks_rows(self) -> bool {
+        // SAFETY: as above.
+        unsafe { !(*(*self.as_ptr()).plannedstmt).rowMarks.is_null() }
+    }
+
+    /// The relations of its plan, views among them, those that were pruned too.
+    pub fn relations(self) -> Vec<u32> {
+        // SAFETY: as above; a list of range table entries.
+        unsafe { super::tree::relations((*(*self.as_ptr()).plannedstmt).rtable) }
+    }
+
     /// Does `rows` start again with each run?
     pub const ROWS_ARE_PER_RUN: bool = compat::ROWS_ARE_PER_RUN;
 

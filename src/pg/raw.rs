@@ -45,4 +45,5 @@ unsafe extern "C-unwind" {
         qc: *mut pg_sys::QueryCompletion,
     );
     pub fn pg_re_throw() -> !;
+    pub fn GetConfigOption(name: *const c_char, missing_ok: bool, restrict_privileged: bool) -> *const c_char;
 }

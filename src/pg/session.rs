@@ -75,3 +75,16 @@ pub fn database_oid(name: &str) -> u32 {
     // SAFETY: a catalog look-up by a NUL-terminated name.
     unsafe { pg_sys::get_database_oid(name.as_ptr(), true) }.to_u32()
 }
+
+/// Bytes that nobody can guess.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // SAFETY: fills as many bytes as said. Without a source of randomness the server could not have started.
+    unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), N) };
+    bytes
+}
+
+/// Shows the client a notice.
+pub fn notice(message: &str) {
+    pgrx::notice!("{message}");
+}

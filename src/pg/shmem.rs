@@ -12,8 +12,9 @@
 
 use core::cell::Cell;
 use core::ffi::CStr;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use pgrx::pg_sys;
+use steward_core::cache::{admission, pool, shard};
 use steward_core::capture::{arena, entry, ring, table};
 
 /// Values that may lie in shared memory: no pointers, no `Drop`, any bytes that the code itself wrote are
@@ -43,6 +44,14 @@ unsafe impl Plain for arena::ArenaMeta {}
 unsafe impl Plain for arena::Block {}
 // SAFETY: as above.
 unsafe impl Plain for ring::RingHeader {}
+// SAFETY: as above.
+unsafe impl Plain for shard::ShardMeta {}
+// SAFETY: as above.
+unsafe impl Plain for shard::Entry {}
+// SAFETY: as above.
+unsafe impl Plain for pool::PoolMeta {}
+// SAFETY: as above.
+unsafe impl Plain for admission::Mark {}
 // SAFETY: arrays of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 // SAFETY: pairs are only ever read as a whole, in the process that wrote them or a fork of it.
@@ -81,6 +90,7 @@ pub struct View<'a, A, B, C, D, E> {
 }
 
 const ALIGN: usize = 64;
+const LINE_PAIR: usize = 128;
 
 const fn aligned(size: usize) -> usize {
     size.div_ceil(ALIGN) * ALIGN
@@ -261,6 +271,90 @@ pub trait ShmemUser: 'static {
     fn locks() -> usize;
     /// Makes the areas; `TRANCHE` has its locks by then.
     fn create();
+
+    /// Asks for the space and the locks.
+    fn request() {
+        // SAFETY: called in shmem_request_hook.
+        unsafe {
+            pg_sys::RequestAddinShmemSpace(Self::bytes());
+            pg_sys::RequestNamedLWLockTranche(Self::TRANCHE.as_ptr(), Self::locks() as i32);
+        }
+    }
+}
+
+/// Two users, each with its own tranche.
+impl<A: ShmemUser, B: ShmemUser> ShmemUser for (A, B) {
+    const TRANCHE: &'static CStr = A::TRANCHE;
+
+    fn bytes() -> usize {
+        A::bytes() + B::bytes()
+    }
+
+    fn locks() -> usize {
+        A::locks() + B::locks()
+    }
+
+    fn create() {
+        A::create();
+        B::create();
+    }
+
+    fn request() {
+        A::request();
+        B::request();
+    }
+}
+
+/// Words in shared memory that are read and changed without a lock; how many is set when they are made. Empty before.
+pub struct SharedWords {
+    base: Cell<&'static [AtomicU64]>,
+}
+
+// SAFETY: as for `Area`.
+unsafe impl Sync for SharedWords {}
+
+impl Default for SharedWords {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SharedWords {
+    pub const fn new() -> Self {
+        Self { base: Cell::new(&[]) }
+    }
+
+    pub const fn estimate_size(count: usize) -> usize {
+        count * 8 + LINE_PAIR
+    }
+
+    /// Finds or makes the words under their name, all zero, aligned to two cache lines (which processors fetch
+    /// together).
+    pub fn create(&self, name: &CStr, count: usize) {
+        let mut found = false;
+        // SAFETY: as for `Area::create`; zero is a valid AtomicU64.
+        unsafe {
+            let size = Self::estimate_size(count);
+            let start = pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found).cast::<u8>();
+            if !found {
+                core::ptr::write_bytes(start, 0, size);
+            }
+            let aligned = start.add(start.align_offset(LINE_PAIR)).cast::<AtomicU64>();
+            self.base.set(core::slice::from_raw_parts(aligned, count));
+        }
+    }
+
+    #[inline(always)]
+    pub fn get(&self) -> &'static [AtomicU64] {
+        self.base.get()
+    }
+
+    /// The same memory as twice as many words of half the size. One area is read in one way only.
+    pub fn halves(&self) -> &'static [AtomicU32] {
+        let words = self.base.get();
+        // SAFETY: atomics have the layout of their numbers, and any bytes are a number.
+        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 2) }
+    }
 }
 
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
@@ -285,9 +379,8 @@ unsafe extern "C-unwind" fn request<U: ShmemUser>() {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
         }
-        pg_sys::RequestAddinShmemSpace(U::bytes());
-        pg_sys::RequestNamedLWLockTranche(U::TRANCHE.as_ptr(), U::locks() as i32);
     }
+    U::request();
 }
 
 unsafe extern "C-unwind" fn startup<U: ShmemUser>() {
@@ -301,3 +394,76 @@ unsafe extern "C-unwind" fn startup<U: ShmemUser>() {
     }
     U::create();
 }
+
+/// Names of 64 areas of one kind: Postgres finds shared memory by a name each.
+macro_rules! numbered_names {
+    () => {
+        [
+            c"pg_steward cache shard 00",
+            c"pg_steward cache shard 01",
+            c"pg_steward cache shard 02",
+            c"pg_steward cache shard 03",
+            c"pg_steward cache shard 04",
+            c"pg_steward cache shard 05",
+            c"pg_steward cache shard 06",
+            c"pg_steward cache shard 07",
+            c"pg_steward cache shard 08",
+            c"pg_steward cache shard 09",
+            c"pg_steward cache shard 10",
+            c"pg_steward cache shard 11",
+            c"pg_steward cache shard 12",
+            c"pg_steward cache shard 13",
+            c"pg_steward cache shard 14",
+            c"pg_steward cache shard 15",
+            c"pg_steward cache shard 16",
+            c"pg_steward cache shard 17",
+            c"pg_steward cache shard 18",
+            c"pg_steward cache shard 19",
+            c"pg_steward cache shard 20",
+            c"pg_steward cache shard 21",
+            c"pg_steward cache shard 22",
+            c"pg_steward cache shard 23",
+            c"pg_steward cache shard 24",
+            c"pg_steward cache shard 25",
+            c"pg_steward cache shard 26",
+            c"pg_steward cache shard 27",
+            c"pg_steward cache shard 28",
+            c"pg_steward cache shard 29",
+            c"pg_steward cache shard 30",
+            c"pg_steward cache shard 31",
+            c"pg_steward cache shard 32",
+            c"pg_steward cache shard 33",
+            c"pg_steward cache shard 34",
+            c"pg_steward cache shard 35",
+            c"pg_steward cache shard 36",
+            c"pg_steward cache shard 37",
+            c"pg_steward cache shard 38",
+            c"pg_steward cache shard 39",
+            c"pg_steward cache shard 40",
+            c"pg_steward cache shard 41",
+            c"pg_steward cache shard 42",
+            c"pg_steward cache shard 43",
+            c"pg_steward cache shard 44",
+            c"pg_steward cache shard 45",
+            c"pg_steward cache shard 46",
+            c"pg_steward cache shard 47",
+            c"pg_steward cache shard 48",
+            c"pg_steward cache shard 49",
+            c"pg_steward cache shard 50",
+            c"pg_steward cache shard 51",
+            c"pg_steward cache shard 52",
+            c"pg_steward cache shard 53",
+            c"pg_steward cache shard 54",
+            c"pg_steward cache shard 55",
+            c"pg_steward cache shard 56",
+            c"pg_steward cache shard 57",
+            c"pg_steward cache shard 58",
+            c"pg_steward cache shard 59",
+            c"pg_steward cache shard 60",
+            c"pg_steward cache shard 61",
+            c"pg_steward cache shard 62",
+            c"pg_steward cache shard 63",
+        ]
+    };
+}
+pub(crate) use numbered_names;

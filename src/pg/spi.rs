@@ -76,3 +76,47 @@ unsafe fn log_owner() -> pg_sys::Oid {
         owner
     }
 }
+
+/// Runs a query of our own that only reads, and gives its rows as text, in UTF-8. In a transaction with a snapshot.
+pub fn rows(sql: &CStr, arguments: &[&str]) -> Vec<Vec<Option<String>>> {
+    let texts: Vec<Vec<u8>> = arguments.iter().map(|text| super::text::from_utf8(text)).collect();
+    let mut types = vec![pg_sys::TEXTOID; texts.len()];
+    let mut found = Vec::new();
+    // SAFETY: as for `run`; values are copied before SPI_finish frees them.
+    unsafe {
+        pg_sys::SPI_connect();
+        let mut values: Vec<pg_sys::Datum> = texts
+            .iter()
+            .map(|text| pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32)))
+            .collect();
+        pg_sys::SPI_execute_with_args(
+            sql.as_ptr(),
+            texts.len() as i32,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            core::ptr::null(),
+            true,
+            0,
+        );
+        if let Some(table) = pg_sys::SPI_tuptable.as_ref() {
+            for at in 0..pg_sys::SPI_processed as usize {
+                let tuple = *table.vals.add(at);
+                let row = (1..=(*table.tupdesc).natts).map(|column| {
+                    let value = pg_sys::SPI_getvalue(tuple, table.tupdesc, column);
+                    (!value.is_null()).then(|| super::text::c_string(value))
+                });
+                found.push(row.collect());
+            }
+        }
+        pg_sys::SPI_finish();
+    }
+    found
+}
+
+/// The transactions that are prepared at this moment.
+pub fn prepared_transactions() -> Vec<u32> {
+    rows(c"SELECT transaction::pg_catalog.text FROM pg_catalog.pg_prepared_xacts", &[])
+        .into_iter()
+        .filter_map(|row| row.first()?.as_ref()?.parse().ok())
+        .collect()
+}

@@ -14,6 +14,12 @@ pub enum Value {
     Text(String),
     /// Microseconds since 2000-01-01.
     Timestamp(i64),
+    /// A document, to be a jsonb.
+    Json(String),
+    /// Ids of relations, to be an array of regclass.
+    Relations(Vec<u32>),
+    /// Milliseconds, to be an interval.
+    Interval(i64),
 }
 
 impl From<u64> for Value {
@@ -46,12 +52,27 @@ pub unsafe fn materialize(
     fcinfo: pg_sys::FunctionCallInfo,
     rows: impl FnOnce(&Arguments) -> Vec<Vec<Value>>,
 ) -> pg_sys::Datum {
+    // SAFETY: by the contract.
+    unsafe {
+        put_rows(fcinfo, || rows(&Arguments(fcinfo)));
+        (*fcinfo).isnull = true;
+        pg_sys::Datum::from(0)
+    }
+}
+
+/// Puts rows into the result of a function that is not guarded. Under a guard.
+pub fn fill(call: super::function::Call, rows: Vec<Vec<Value>>) {
+    // SAFETY: the call is that of a function being called.
+    unsafe { put_rows(call.info(), || rows) }
+}
+
+unsafe fn put_rows(fcinfo: pg_sys::FunctionCallInfo, rows: impl FnOnce() -> Vec<Vec<Value>>) {
     // SAFETY: by the contract; the tuplestore and its descriptor live in the caller's result info.
     unsafe {
         pg_sys::InitMaterializedSRF(fcinfo, 0);
         let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         let columns = (*(*result).setDesc).natts as usize;
-        for row in rows(&Arguments(fcinfo)) {
+        for row in rows() {
             assert_eq!(row.len(), columns, "columns of the SQL declaration");
             let mut nulls: Vec<bool> = row.iter().map(|v| matches!(v, Value::Null)).collect();
             let mut values: Vec<pg_sys::Datum> = row.into_iter().map(datum).collect();
@@ -62,8 +83,6 @@ pub unsafe fn materialize(
                 nulls.as_mut_ptr(),
             );
         }
-        (*fcinfo).isnull = true;
-        pg_sys::Datum::from(0)
     }
 }
 
@@ -77,8 +96,40 @@ fn datum(value: Value) -> pg_sys::Datum {
         Value::Bigint(value) | Value::Timestamp(value) => value.into_datum(),
         Value::Double(value) => value.into_datum(),
         Value::Text(value) => Some(text_datum(&value)),
+        Value::Json(value) => json_datum(&value),
+        Value::Relations(ids) => Some(relations_datum(&ids)),
+        Value::Interval(ms) => Some(interval_datum(ms)),
     };
     datum.unwrap_or(pg_sys::Datum::from(0))
+}
+
+fn json_datum(value: &str) -> Option<pg_sys::Datum> {
+    let text = std::ffi::CString::new(text::from_utf8(value)).ok()?;
+    // SAFETY: NUL-terminated text of our own making; raises what is no document.
+    unsafe {
+        let text = pg_sys::Datum::from(text.as_ptr());
+        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text)])
+    }
+}
+
+fn relations_datum(ids: &[u32]) -> pg_sys::Datum {
+    let mut values: Vec<pg_sys::Datum> = ids.iter().map(|id| pg_sys::Datum::from(pg_sys::Oid::from(*id))).collect();
+    // SAFETY: as many values as said, of a type of four bytes passed by value.
+    unsafe {
+        let align = pg_sys::TYPALIGN_INT as core::ffi::c_char;
+        let count = values.len() as i32;
+        pg_sys::Datum::from(pg_sys::construct_array(values.as_mut_ptr(), count, pg_sys::REGCLASSOID, 4, true, align))
+    }
+}
+
+fn interval_datum(ms: i64) -> pg_sys::Datum {
+    let interval = pg_sys::Interval { time: ms.saturating_mul(1000), day: 0, month: 0 };
+    // SAFETY: a copy in the current context.
+    unsafe {
+        let copy = pg_sys::palloc(size_of::<pg_sys::Interval>()).cast::<pg_sys::Interval>();
+        copy.write(interval);
+        pg_sys::Datum::from(copy)
+    }
 }
 
 fn text_datum(value: &str) -> pg_sys::Datum {

@@ -108,3 +108,15 @@ pub(super) unsafe fn c_string(text: *const core::ffi::c_char) -> String {
         false => to_utf8(unsafe { core::ffi::CStr::from_ptr(text) }.to_bytes()),
     }
 }
+
+/// A literal of Postgres's own.
+pub fn literal(text: *const core::ffi::c_char) -> String {
+    // SAFETY: callers pass what Postgres gave them: NULL, or a NUL-terminated string that lives for ever.
+    unsafe { c_string(text) }
+}
+
+/// Bytes that outlive the call, which a plain frame passed by their address.
+pub fn bytes<'a>(bytes: *const [u8]) -> &'a [u8] {
+    // SAFETY: an argument of the function being called, which lives as long as the call.
+    unsafe { &*bytes }
+}

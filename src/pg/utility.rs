@@ -19,6 +19,11 @@ pub trait UtilityObserver: 'static {
     fn failed(begun: &Self::Begun, sqlstate: c_int, cause: CancelCause);
 }
 
+/// Who wants to know of each utility statement before it runs, whether observed or not. Must not raise or panic.
+pub trait UtilityWatcher: 'static {
+    fn before(statement: Utility);
+}
+
 /// A utility statement about to run. Use only before it runs: a ROLLBACK frees what is behind it.
 #[derive(Clone, Copy)]
 pub struct Utility {
@@ -53,6 +58,42 @@ impl Utility {
                 _ => return None,
             };
             Some(super::text::c_string(name))
+        }
+    }
+
+    /// VACUUM or ANALYZE, which change no data.
+    pub fn is_maintenance(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*(*self.statement).utilityStmt).type_ == pg_sys::NodeTag::T_VacuumStmt }
+    }
+
+    /// COPY … FROM writes without an executor.
+    pub fn copies_in(self) -> bool {
+        // SAFETY: as above; the cast follows the tag.
+        unsafe {
+            let node = (*self.statement).utilityStmt;
+            (*node).type_ == pg_sys::NodeTag::T_CopyStmt && (*node.cast::<pg_sys::CopyStmt>()).is_from
+        }
+    }
+
+    /// NOTIFY takes a transaction id and writes no table.
+    pub fn is_notify(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*(*self.statement).utilityStmt).type_ == pg_sys::NodeTag::T_NotifyStmt }
+    }
+
+    /// SET TRANSACTION SNAPSHOT: the transaction's snapshot is another's, and may be old.
+    pub fn imports_snapshot(self) -> bool {
+        // SAFETY: as above; the cast follows the tag.
+        unsafe {
+            let node = (*self.statement).utilityStmt;
+            if (*node).type_ != pg_sys::NodeTag::T_VariableSetStmt {
+                return false;
+            }
+            let set = node.cast::<pg_sys::VariableSetStmt>();
+            (*set).kind == pg_sys::VariableSetKind::VAR_SET_MULTI
+                && !(*set).name.is_null()
+                && core::ffi::CStr::from_ptr((*set).name) == c"TRANSACTION SNAPSHOT"
         }
     }
 
@@ -102,16 +143,16 @@ pub(super) unsafe fn names_prepared_statement(node: *mut pg_sys::Node) -> bool {
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
 /// Installs the hook. Call once, from `_PG_init`.
-pub fn install<O: UtilityObserver>() {
+pub fn install<O: UtilityObserver, W: UtilityWatcher>() {
     // SAFETY: `_PG_init` runs once, before any statement.
     unsafe {
         PREVIOUS = pg_sys::ProcessUtility_hook;
-        pg_sys::ProcessUtility_hook = Some(process_utility::<O>);
+        pg_sys::ProcessUtility_hook = Some(process_utility::<O, W>);
     }
 }
 
 #[allow(clippy::too_many_arguments, reason = "the hook's signature is Postgres's")]
-unsafe extern "C-unwind" fn process_utility<O: UtilityObserver>(
+unsafe extern "C-unwind" fn process_utility<O: UtilityObserver, W: UtilityWatcher>(
     pstmt: *mut pg_sys::PlannedStmt,
     query_string: *const c_char,
     read_only_tree: bool,
@@ -143,6 +184,7 @@ unsafe extern "C-unwind" fn process_utility<O: UtilityObserver>(
     // A part of a statement (the index of a primary key) is no statement of its own.
     let is_part = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
     let statement = Utility { statement: pstmt, source: query_string };
+    W::before(statement);
     let Some(begun) = (if is_part { None } else { O::begin(statement) }) else {
         return chain();
     };

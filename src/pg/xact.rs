@@ -9,13 +9,59 @@ use pgrx::pg_sys;
 /// Who is told when a transaction or a subtransaction ended. Called where errors are not allowed: no
 /// method may raise or panic.
 pub trait XactObserver: 'static {
+    /// The transaction is about to commit, or (`prepare`) to be prepared: everything that it does is done. May raise.
+    fn before_commit(_prepare: bool) {}
+    /// It has committed, and others see it.
     fn committed();
+    /// It has been prepared: it goes on without this backend.
+    fn prepared() {
+        Self::committed();
+    }
     fn aborted();
     fn subtransaction_starts(id: u32);
     /// The subtransaction is gone, and what began in it.
     fn subtransaction_aborted(id: u32);
     /// The session is over; the last moment at which shared memory may be written.
     fn session_ends();
+}
+
+impl<A: XactObserver, B: XactObserver> XactObserver for (A, B) {
+    #[inline(always)]
+    fn before_commit(prepare: bool) {
+        A::before_commit(prepare);
+        B::before_commit(prepare);
+    }
+
+    #[inline(always)]
+    fn committed() {
+        A::committed();
+        B::committed();
+    }
+
+    fn prepared() {
+        A::prepared();
+        B::prepared();
+    }
+
+    fn aborted() {
+        A::aborted();
+        B::aborted();
+    }
+
+    fn subtransaction_starts(id: u32) {
+        A::subtransaction_starts(id);
+        B::subtransaction_starts(id);
+    }
+
+    fn subtransaction_aborted(id: u32) {
+        A::subtransaction_aborted(id);
+        B::subtransaction_aborted(id);
+    }
+
+    fn session_ends() {
+        A::session_ends();
+        B::session_ends();
+    }
 }
 
 /// Registers the callbacks. They belong to the backend's memory, so `_PG_init` in the postmaster is
@@ -35,12 +81,20 @@ pub fn watch_session<O: XactObserver>() {
 }
 
 unsafe extern "C-unwind" fn at_xact<O: XactObserver>(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    if event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE {
-        hot::transaction_ends(false);
-        O::committed();
-    } else if event == XACT_EVENT_ABORT {
-        aborted::<O>();
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_PRE_COMMIT => O::before_commit(false),
+        XACT_EVENT_COMMIT => {
+            hot::transaction_ends(false);
+            O::committed();
+        }
+        XACT_EVENT_ABORT => aborted::<O>(),
+        XACT_EVENT_PRE_PREPARE => O::before_commit(true),
+        XACT_EVENT_PREPARE => {
+            hot::transaction_ends(false);
+            O::prepared();
+        }
+        _ => {}
     }
 }
 

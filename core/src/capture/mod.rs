@@ -4,7 +4,7 @@ pub mod comment;
 pub mod degrade;
 pub mod entry;
 pub mod histogram;
-mod lexer;
+pub(crate) mod lexer;
 pub mod limiter;
 pub mod message;
 pub mod normalize;

@@ -1,0 +1,248 @@
+//! Stored form of a result: what it depends on in front, its rows behind, compressed when that is worth it.
+//!
+//! ```text
+//! header   format, flags, numbers of dependencies, relations and rows, lengths                    48 bytes
+//! deps     slot and version of each dependency                                                    12 bytes each
+//! relations                                                                                        4 bytes each
+//! padding  to a multiple of 8
+//! body     the tuples, padding to a multiple of 8, the JSON text; as a whole perhaps LZ4
+//! ```
+//!
+//! Dependencies and relations are never compressed, so that a result can be judged without its body. The byte order is
+//! the machine's own: the memory does not outlive the server. No bytes can make [`decode`], or reading what it returns,
+//! panic, or ask for more memory than LZ4 could have made of them.
+
+use thiserror::Error;
+
+/// First word of the header; another layout gets another one.
+const FORMAT: u32 = 0x5354_5201;
+/// Bytes of the header.
+const HEADER: usize = 48;
+/// Bytes of a dependency.
+const DEP: usize = 12;
+/// Bytes of a relation.
+const RELATION: usize = 4;
+/// The sections of the body, and the body itself, start at multiples of this.
+const ALIGNMENT: usize = 8;
+/// Flag: the body is compressed.
+const COMPRESSED: u32 = 1;
+/// Flag: there is a JSON text.
+const JSON: u32 = 2;
+/// A byte of LZ4 stands for at most this many.
+const LARGEST_EXPANSION: usize = 255;
+
+const _: () = assert!(HEADER & (ALIGNMENT - 1) == 0);
+
+/// What is stored of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// Slot and version of each dependency.
+    pub deps: &'a [(u32, u64)],
+    /// Number of rows.
+    pub rows: u32,
+    /// The rows, in a form that only the caller knows.
+    pub tuples: &'a [u8],
+    /// The rows as one JSON text.
+    pub json: Option<&'a [u8]>,
+    /// Relations that the result was computed from.
+    pub relations: &'a [u32],
+}
+
+/// The bytes are not a stored result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PayloadError {
+    /// Shorter than a header.
+    #[error("stored result of {0} bytes is shorter than its header")]
+    NoHeader(usize),
+    /// Not this layout.
+    #[error("stored result has format {0:#010x}")]
+    Format(u32),
+    /// The lengths in the header do not add up.
+    #[error("stored result of {0} bytes does not have the length that its header tells")]
+    Length(usize),
+    /// The body cannot be decompressed.
+    #[error("stored result cannot be decompressed to {0} bytes")]
+    Compression(usize),
+}
+
+/// A stored result, its body not yet decompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View<'a> {
+    /// Number of rows.
+    pub rows: u32,
+    deps: &'a [u8],
+    relations: &'a [u8],
+    stored: &'a [u8],
+    compressed: bool,
+    layout: Layout,
+}
+
+/// The rows of a stored result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Body<'a> {
+    /// As in [`Parts::tuples`].
+    pub tuples: &'a [u8],
+    /// As in [`Parts::json`].
+    pub json: Option<&'a [u8]>,
+}
+
+/// Where the sections of a decompressed body lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    tuples: usize,
+    json: Option<usize>,
+}
+
+impl Layout {
+    /// Bytes of the body; `None` when that is more than memory can hold.
+    fn body_bytes(&self) -> Option<usize> {
+        match self.json {
+            Some(json) => self.tuples.checked_next_multiple_of(ALIGNMENT)?.checked_add(json),
+            None => Some(self.tuples),
+        }
+    }
+
+    fn split<'a>(&self, body: &'a [u8]) -> Option<Body<'a>> {
+        let tuples = body.get(..self.tuples)?;
+        let json_start = self.tuples.checked_next_multiple_of(ALIGNMENT)?;
+        let json = match self.json {
+            Some(bytes) => Some(body.get(json_start..json_start.checked_add(bytes)?)?),
+            None => None,
+        };
+        Some(Body { tuples, json })
+    }
+}
+
+/// Writes the stored form to `out` (cleared first). A body longer than `compress_above` is compressed if that makes it
+/// shorter.
+pub fn encode(parts: &Parts, compress_above: usize, out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(HEADER, 0);
+    for (slot, version) in parts.deps {
+        out.extend_from_slice(&slot.to_ne_bytes());
+        out.extend_from_slice(&version.to_ne_bytes());
+    }
+    parts.relations.iter().for_each(|relation| out.extend_from_slice(&relation.to_ne_bytes()));
+    pad(out);
+    let body_start = out.len();
+    out.extend_from_slice(parts.tuples);
+    if let Some(json) = parts.json {
+        // The body starts at a multiple too, so what is one from the start is one within it.
+        pad(out);
+        out.extend_from_slice(json);
+    }
+    let compressed = out.len() - body_start > compress_above && compress(out, body_start);
+    let header = header(parts, compressed, out.len() - body_start);
+    out[..HEADER].copy_from_slice(&header);
+}
+
+/// Checks the header and gives access to the parts.
+pub fn decode(bytes: &[u8]) -> Result<View<'_>, PayloadError> {
+    let header = bytes.first_chunk::<HEADER>().ok_or(PayloadError::NoHeader(bytes.len()))?;
+    let [format, flags, deps, relations, rows, _] = std::array::from_fn(|index| word(header, 4 * index));
+    if format != FORMAT || flags & !(COMPRESSED | JSON) != 0 {
+        return Err(PayloadError::Format(format));
+    }
+    let wrong_length = PayloadError::Length(bytes.len());
+    let [stored, tuples, json] = [24, 32, 40].map(|at| usize::try_from(long(header, at)).ok());
+    let tuples = tuples.ok_or(wrong_length)?;
+    let json = if flags & JSON != 0 { Some(json.ok_or(wrong_length)?) } else { None };
+    let compressed = flags & COMPRESSED != 0;
+    let layout = Layout { tuples, json };
+    let sections = sections(&bytes[HEADER..], deps as usize, relations as usize).ok_or(wrong_length)?;
+    let [deps, relations, body] = sections;
+    let body_bytes = layout.body_bytes().ok_or(wrong_length)?;
+    let largest = if compressed { body.len().saturating_mul(LARGEST_EXPANSION) } else { body.len() };
+    let smallest = if compressed { 0 } else { body.len() };
+    if stored != Some(body.len()) || body_bytes > largest || body_bytes < smallest {
+        return Err(wrong_length);
+    }
+    Ok(View { rows, deps, relations, stored: body, compressed, layout })
+}
+
+impl<'a> View<'a> {
+    /// Slot and version of each dependency.
+    pub fn deps(&self) -> impl ExactSizeIterator<Item = (u32, u64)> + Clone + use<'a> {
+        self.deps.chunks_exact(DEP).map(|dep| (word(dep, 0), long(dep, 4)))
+    }
+
+    /// Relations that the result was computed from.
+    pub fn relations(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
+        self.relations.chunks_exact(RELATION).map(|relation| word(relation, 0))
+    }
+
+    /// Whether the body is compressed.
+    pub const fn is_compressed(&self) -> bool {
+        self.compressed
+    }
+
+    /// Bytes of the body, not compressed.
+    pub fn body_bytes(&self) -> usize {
+        self.layout.body_bytes().unwrap_or(0)
+    }
+
+    /// The rows; decompressed to `scratch` (overwritten) when they are compressed.
+    pub fn body<'b>(&self, scratch: &'b mut Vec<u8>) -> Result<Body<'b>, PayloadError>
+    where
+        'a: 'b,
+    {
+        let body_bytes = self.body_bytes();
+        let failed = PayloadError::Compression(body_bytes);
+        let body: &'b [u8] = if self.compressed {
+            scratch.resize(body_bytes, 0);
+            let written = lz4_flex::block::decompress_into(self.stored, scratch).map_err(|_| failed)?;
+            scratch.get(..written).unwrap_or_default()
+        } else {
+            self.stored
+        };
+        self.layout.split(body).ok_or(failed)
+    }
+}
+
+fn header(parts: &Parts, compressed: bool, stored: usize) -> [u8; HEADER] {
+    let flags = if compressed { COMPRESSED } else { 0 } | if parts.json.is_some() { JSON } else { 0 };
+    let counts = [FORMAT, flags, parts.deps.len() as u32, parts.relations.len() as u32, parts.rows, 0];
+    let lengths = [stored, parts.tuples.len(), parts.json.map_or(0, <[u8]>::len)];
+    let mut header = [0; HEADER];
+    for (place, count) in header.chunks_exact_mut(4).zip(counts) {
+        place.copy_from_slice(&count.to_ne_bytes());
+    }
+    for (place, length) in header[24..].chunks_exact_mut(8).zip(lengths) {
+        place.copy_from_slice(&(length as u64).to_ne_bytes());
+    }
+    header
+}
+
+/// Replaces the bytes from `start` on by fewer, or returns false.
+fn compress(out: &mut Vec<u8>, start: usize) -> bool {
+    let body = &out[start..];
+    let mut shorter = vec![0; lz4_flex::block::get_maximum_output_size(body.len())];
+    let Ok(written) = lz4_flex::block::compress_into(body, &mut shorter) else { return false };
+    if written >= body.len() {
+        return false;
+    }
+    out.truncate(start);
+    out.extend_from_slice(&shorter[..written]);
+    true
+}
+
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+}
+
+/// Dependencies, relations and body out of what follows the header.
+fn sections(rest: &[u8], deps: usize, relations: usize) -> Option<[&[u8]; 3]> {
+    let deps_end = deps.checked_mul(DEP)?;
+    let relations_end = relations.checked_mul(RELATION)?.checked_add(deps_end)?;
+    // The header is a multiple of the alignment, so it does not count.
+    let body_start = relations_end.checked_next_multiple_of(ALIGNMENT)?;
+    Some([rest.get(..deps_end)?, rest.get(deps_end..relations_end)?, rest.get(body_start..)?])
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_ne_bytes(*word))
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |long| u64::from_ne_bytes(*long))
+}

@@ -1,0 +1,476 @@
+//! Versions of relations, kept at the commits of this backend: see `steward_core::cache::versions` for the protocol.
+//!
+//! A transaction registers the slots of all it has written when everything but the commit is done, and bumps them when
+//! others see it. What is prepared instead of committed goes on without its backend: its registrations move to shared
+//! memory, and whoever meets one of them after its end finishes it (`settle`).
+
+use super::store::LOCKS;
+use crate::pg::backend::BackendStatic;
+use crate::pg::shmem::{Area, SharedWords};
+use crate::pg::snapshot::{self, Active};
+use crate::pg::writes::{self, CatalogChange};
+use crate::pg::{guc, inval, session, utility};
+use crate::settings;
+use core::cell::{Cell, RefCell};
+use core::ffi::CStr;
+use core::sync::atomic::AtomicU64;
+use steward_core::cache::versions::{self, GLOBAL_SLOT, Registration, Versions};
+
+/// Relations from which a transaction counts as having written everything.
+const MAX_SLOTS: usize = 4096;
+/// Slots of one prepared transaction; of more, it counts as having written everything.
+const PREPARED_SLOTS: usize = 61;
+/// First id that is not of initdb's.
+const FIRST_NORMAL: u32 = 16_384;
+/// Catalog of security labels, which has no cache that would tell of its changes.
+const SECURITY_LABELS: u32 = 3_596;
+
+/// Things that have versions besides relations. Ids of relations are below 2^31 in all but the oldest of clusters, and
+/// a collision only invalidates too much.
+const CATALOG: u32 = 0x8000_0000;
+const ROLES: u32 = 0x8000_0001;
+const TYPES: u32 = 0xa000_0000;
+const NAMES: u32 = 0xc000_0000;
+
+static WORDS: SharedWords = SharedWords::new();
+/// A transaction that was prepared: id, number of slots, then slot and place of each.
+type Prepared = [u64; 64];
+static PREPARED: Area<Prepared> = Area::new();
+/// Set once the transactions that were prepared before the server started have been registered.
+static RECOVERED: SharedWords = SharedWords::new();
+
+/// Slots that the present transaction has registered.
+static REGISTERED: BackendStatic<RefCell<Vec<(u32, Registration)>>> = BackendStatic::new(RefCell::new(Vec::new()));
+/// Slots that are to be invalidated when it commits, with the subtransaction that asked.
+static MARKED: BackendStatic<RefCell<Vec<(u32, u32)>>> = BackendStatic::new(RefCell::new(Vec::new()));
+static XID: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
+/// The clock at the end of the previous transaction: every snapshot of this one is younger.
+static CLOCK_BEFORE: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
+/// Is the clock read at all? Only in backends that use the cache.
+static USES_CLOCK: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+/// What the transaction was seen doing, as bits.
+static SEEN: BackendStatic<Cell<u8>> = BackendStatic::new(Cell::new(0));
+/// It took its id without writing: row locks, NOTIFY, nextval.
+const EXCUSED: u8 = 1;
+/// It wrote while Postgres did not count.
+const BLIND: u8 = 2;
+/// It is VACUUM or ANALYZE.
+const MAINTENANCE: u8 = 4;
+/// Its snapshot was taken by another.
+const FOREIGN_SNAPSHOT: u8 = 8;
+static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
+
+fn slots() -> usize {
+    guc::int(&settings::CACHE_VERSION_SLOTS).max(1) as usize
+}
+
+pub fn bytes() -> usize {
+    let prepared = [writes::max_prepared() + 16, 0, 0, 0, 0];
+    SharedWords::estimate_size(versions::words(slots()))
+        + SharedWords::estimate_size(8)
+        + Area::<Prepared>::estimate_size(prepared)
+}
+
+pub fn create(tranche: &'static CStr) {
+    WORDS.create(c"pg_steward cache versions 1", versions::words(slots()));
+    RECOVERED.create(c"pg_steward cache recovery 1", 8);
+    let counts = [writes::max_prepared() + 16, 0, 0, 0, 0];
+    PREPARED.create(c"pg_steward cache prepared 1", tranche, LOCKS.prepared, counts);
+}
+
+#[inline(always)]
+pub fn versions() -> Option<Versions<'static, [AtomicU64]>> {
+    let words = WORDS.get();
+    (!words.is_empty()).then(|| Versions::new(words, words.len() / versions::WORDS_PER_SLOT - 1))
+}
+
+fn slot_of(database: u32, object: u32) -> u32 {
+    versions().map_or(GLOBAL_SLOT, |versions| versions.slot_of(database, object))
+}
+
+/// Slot of a relation of this database.
+pub fn relation_slot(relation: u32) -> u32 {
+    slot_of(session::database_id(), relation)
+}
+
+/// Slot of everything in the catalogs of this database that answers may depend on unseen: functions, operators, casts.
+pub fn catalog_slot() -> u32 {
+    slot_of(session::database_id(), CATALOG)
+}
+
+/// Slot of all roles and memberships.
+pub fn roles_slot() -> u32 {
+    slot_of(0, ROLES)
+}
+
+/// Slot of a type, by the hash under which its changes are told.
+pub fn type_slot(hash: u32) -> u32 {
+    slot_of(session::database_id(), TYPES | (hash & 0x1fff_ffff))
+}
+
+/// Slot of a tag, a class or a role, by a name that says which.
+pub fn name_slot(kind: &str, name: &str) -> u32 {
+    let mut hash: u32 = 0x811c_9dc5;
+    // FNV-1a (Fowler, Noll, Vo 1991).
+    for byte in kind.bytes().chain([0]).chain(name.bytes()) {
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    }
+    slot_of(session::database_id(), NAMES | (hash & 0x1fff_ffff))
+}
+
+/// The snapshot of the present statement. `None`: which commits it sees cannot be told.
+#[inline(always)]
+pub fn snapshot() -> Option<Active> {
+    if !USES_CLOCK.replace(true) {
+        xact_first_use();
+    }
+    let known = SEEN.get() & FOREIGN_SNAPSHOT == 0;
+    Active::get(if known { CLOCK_BEFORE.get() } else { 0 })
+}
+
+#[inline(never)]
+fn xact_first_use() {
+    crate::pg::xact::watch_session::<super::Cache>();
+}
+
+/// The version of a slot that the snapshot sees exactly.
+#[inline(always)]
+pub fn seen(versions: &Versions<'static, [AtomicU64]>, slot: u32, snapshot: &Active) -> Option<u64> {
+    versions.seen_by(slot, snapshot)
+}
+
+/// Has the present transaction written to one of these slots, or changed a definition?
+pub enum OwnWrites {
+    None,
+    Table,
+    Catalog,
+    NotCounted,
+}
+
+/// What the present transaction has written, as far as it matters for these slots.
+#[inline(always)]
+pub fn own_writes(slots: &mut dyn FnMut(u32) -> bool) -> OwnWrites {
+    if writes::transaction_id() == 0 {
+        return OwnWrites::None;
+    }
+    look_at_own_writes(slots)
+}
+
+#[inline(never)]
+fn look_at_own_writes(slots: &mut dyn FnMut(u32) -> bool) -> OwnWrites {
+    if !writes::are_counted() || SEEN.get() & BLIND != 0 {
+        return OwnWrites::NotCounted;
+    }
+    let mut found = OwnWrites::None;
+    writes::tables(&mut |relation| {
+        if relation < FIRST_NORMAL {
+            found = OwnWrites::Catalog;
+        } else if matches!(found, OwnWrites::None) && slots(relation_slot(relation)) {
+            found = OwnWrites::Table;
+        }
+    });
+    found
+}
+
+// What the transaction is seen doing
+
+fn note(bit: u8) {
+    SEEN.set(SEEN.get() | bit);
+}
+
+/// An execution starts.
+#[inline(always)]
+pub fn execution_starts(query: crate::pg::query::Query) {
+    if !query.is_suspendable() {
+        SEEN.set(SEEN.get() & !MAINTENANCE);
+        if !writes::are_counted() {
+            note(BLIND);
+        }
+    } else if query.locks_rows() {
+        note(EXCUSED);
+    }
+}
+
+/// A utility statement starts.
+pub fn utility_starts(statement: utility::Utility) {
+    SEEN.set(SEEN.get() & !MAINTENANCE);
+    if statement.is_maintenance() && !writes::in_transaction_block() {
+        note(MAINTENANCE);
+    }
+    if statement.is_notify() {
+        note(EXCUSED);
+    }
+    if statement.imports_snapshot() {
+        note(FOREIGN_SNAPSHOT);
+    }
+    if !writes::are_counted() && statement.copies_in() {
+        note(BLIND);
+    }
+}
+
+/// Functions that take a transaction id and write no table: nextval, setval (twice), txid_current,
+/// pg_current_xact_id, pg_notify, pg_logical_emit_message (twice).
+const EXCUSES: [u32; 8] = [1574, 1576, 1765, 2943, 5059, 3036, 3577, 3578];
+
+#[inline(always)]
+pub fn function_executes(function: u32) {
+    if EXCUSES.contains(&function) {
+        note(EXCUSED);
+    }
+}
+
+/// A slot is to be invalidated when the transaction commits; not if it, or this subtransaction of it, rolls back.
+pub fn invalidate_at_commit(slot: u32) {
+    MARKED.borrow_mut().push((slot, SUBTRANSACTION.get()));
+}
+
+pub fn subtransaction_starts(id: u32) {
+    SUBTRANSACTION.set(id);
+}
+
+/// Ids grow, so whatever was marked since the subtransaction began has an id that is not below its own.
+pub fn subtransaction_aborted(id: u32) {
+    MARKED.borrow_mut().retain(|(_, marked_in)| *marked_in < id);
+}
+
+// The end of the transaction
+
+/// Registers what the transaction has written.
+#[inline(always)]
+pub fn before_commit(prepare: bool) {
+    let xid = writes::transaction_id();
+    if (xid == 0 && MARKED.borrow().is_empty()) || WORDS.get().is_empty() {
+        return;
+    }
+    register(xid, prepare);
+}
+
+#[inline(never)]
+fn register(xid: u64, prepare: bool) {
+    let Some(versions) = versions() else { return };
+    XID.set(if xid == 0 { u64::MAX } else { xid });
+    collect(xid);
+    let mut registered = REGISTERED.borrow_mut();
+    registered.sort_unstable_by_key(|(slot, _)| *slot);
+    registered.dedup_by_key(|(slot, _)| *slot);
+    if registered.len() > MAX_SLOTS || (prepare && registered.len() > PREPARED_SLOTS) {
+        registered.clear();
+        registered.push((GLOBAL_SLOT, Registration::OVERFLOW));
+    }
+    for (slot, registration) in registered.iter_mut() {
+        *registration = match xid {
+            0 => versions.register_unknown(*slot),
+            xid => versions.register(*slot, xid),
+        };
+    }
+}
+
+fn push(slot: u32) {
+    REGISTERED.borrow_mut().push((slot, Registration::OVERFLOW));
+}
+
+/// Puts the slots of all that was written into `REGISTERED`, not yet registered.
+fn collect(xid: u64) {
+    REGISTERED.borrow_mut().clear();
+    for (slot, _) in MARKED.borrow_mut().drain(..) {
+        push(slot);
+    }
+    if xid == 0 {
+        return;
+    }
+    let mut any = false;
+    writes::tables(&mut |relation| {
+        any = true;
+        note_table(relation);
+    });
+    // VACUUM and ANALYZE send messages about every table they visit, and change the contents of none.
+    if SEEN.get() & MAINTENANCE != 0 || writes::is_autovacuum() {
+        return;
+    }
+    writes::catalog_changes(&mut |change| {
+        any = true;
+        note_change(change);
+    });
+    let unexplained = !any && SEEN.get() & EXCUSED == 0;
+    if unexplained || SEEN.get() & BLIND != 0 || !writes::are_counted() {
+        push(GLOBAL_SLOT);
+    }
+}
+
+fn note_table(relation: u32) {
+    if relation >= FIRST_NORMAL {
+        push(relation_slot(relation));
+    } else if relation == SECURITY_LABELS {
+        push(catalog_slot());
+    }
+}
+
+fn note_change(change: CatalogChange) {
+    match change {
+        CatalogChange::Relation(0) => push(GLOBAL_SLOT),
+        CatalogChange::Relation(relation) if relation >= FIRST_NORMAL => push(relation_slot(relation)),
+        CatalogChange::Relation(_) => {}
+        CatalogChange::Cache(cache, hash) => {
+            if inval::changes_answers(cache) {
+                push(catalog_slot());
+            } else if inval::changes_roles(cache) {
+                push(roles_slot());
+            } else if inval::is_of_types(cache) {
+                push(type_slot(hash));
+            }
+        }
+    }
+}
+
+/// Bumps what was registered: the transaction has become visible.
+#[inline(always)]
+pub fn committed() {
+    if XID.get() != 0 {
+        bump();
+    }
+    transaction_ended();
+}
+
+#[inline(never)]
+fn bump() {
+    let xid = XID.replace(0);
+    if let Some(versions) = versions() {
+        // Another module's callback may have written after ours was called.
+        if xid != u64::MAX && wrote_late() {
+            versions.bump(GLOBAL_SLOT, xid);
+        }
+        for (slot, registration) in REGISTERED.borrow_mut().drain(..) {
+            versions.committed(slot, registration, xid);
+        }
+    }
+}
+
+/// Has the transaction written to a table that it had not written to when it registered?
+fn wrote_late() -> bool {
+    let registered = REGISTERED.borrow();
+    if registered.first().is_some_and(|(slot, _)| *slot == GLOBAL_SLOT) {
+        return false;
+    }
+    let mut late = false;
+    writes::tables(&mut |relation| {
+        let slot = relation_slot(relation);
+        late |= relation >= FIRST_NORMAL && !registered.iter().any(|(known, _)| *known == slot);
+    });
+    late
+}
+
+pub fn aborted() {
+    if XID.replace(0) != 0
+        && let Some(versions) = versions()
+    {
+        for (slot, registration) in REGISTERED.borrow_mut().drain(..) {
+            versions.gone(slot, registration);
+        }
+    }
+    MARKED.borrow_mut().clear();
+    transaction_ended();
+}
+
+#[inline(always)]
+fn transaction_ended() {
+    // While VACUUM commits its own transactions it is still VACUUM.
+    SEEN.set(SEEN.get() & MAINTENANCE);
+    SUBTRANSACTION.set(1);
+    if USES_CLOCK.get()
+        && let Some(versions) = versions()
+    {
+        CLOCK_BEFORE.set(versions.clock());
+    }
+}
+
+// Prepared transactions
+
+/// The registrations go on without this backend.
+pub fn prepared() {
+    let xid = XID.replace(0);
+    let registered = REGISTERED.take();
+    if xid != 0 && !registered.is_empty() {
+        let mut entry: Prepared = [0; 64];
+        entry[0] = xid;
+        entry[1] = registered.len() as u64;
+        for (place, (slot, registration)) in entry[2..].iter_mut().zip(&registered) {
+            *place = u64::from(*slot) << 8 | u64::from(registration.to_raw());
+        }
+        // Without a free place the registrations stay, and their relations are not cached until a restart.
+        keep(entry);
+    }
+    transaction_ended();
+}
+
+/// Adds a prepared transaction, unless it is known. `false`: there is no place.
+fn keep(entry: Prepared) -> bool {
+    PREPARED
+        .exclusive(|arrays| {
+            if arrays.a.iter().any(|known| known[0] == entry[0]) {
+                return false;
+            }
+            match arrays.a.iter_mut().find(|known| known[0] == 0) {
+                Some(free) => {
+                    *free = entry;
+                    true
+                }
+                None => false,
+            }
+        })
+        .unwrap_or(false)
+}
+
+/// Finishes prepared transactions that have ended: somebody else committed them or rolled them back. Called when
+/// registrations stand in the way of an answer.
+pub fn settle() {
+    let known = PREPARED.shared(|view| view.a.iter().map(|entry| entry[0]).filter(|xid| *xid != 0).collect());
+    let known: Vec<u64> = known.unwrap_or_default();
+    for xid in known {
+        if !writes::is_in_progress(xid) {
+            finish(xid, writes::has_committed(xid));
+        }
+    }
+}
+
+fn finish(xid: u64, committed: bool) {
+    let Some(versions) = versions() else { return };
+    PREPARED.exclusive(|arrays| {
+        let Some(entry) = arrays.a.iter_mut().find(|entry| entry[0] == xid) else { return };
+        for place in entry.iter().skip(2).take(entry[1] as usize) {
+            let (slot, registration) = ((place >> 8) as u32, Registration::from_raw(*place as u8));
+            match committed {
+                true => versions.committed(slot, registration, xid),
+                false => versions.gone(slot, registration),
+            }
+        }
+        *entry = [0; 64];
+    });
+}
+
+/// Have the transactions that were prepared before the server started been registered? If not, does it now: nobody knows
+/// what they wrote, so each counts as having written everything. To be called before a result is stored.
+pub fn know_recovered() -> bool {
+    use core::sync::atomic::Ordering::{Acquire, Release};
+    let Some(flag) = RECOVERED.get().first() else { return false };
+    if flag.load(Acquire) != 0 {
+        return true;
+    }
+    let Some(versions) = versions() else { return false };
+    let listed = crate::pg::spi::prepared_transactions();
+    let known: Vec<u64> = PREPARED.shared(|view| view.a.iter().map(|entry| entry[0]).collect()).unwrap_or_default();
+    let all = listed.into_iter().map(snapshot::full_id).filter(|xid| !known.contains(xid)).all(|xid| {
+        let registration = versions.register(GLOBAL_SLOT, xid);
+        let mut entry: Prepared = [0; 64];
+        (entry[0], entry[1]) = (xid, 1);
+        entry[2] = u64::from(GLOBAL_SLOT) << 8 | u64::from(registration.to_raw());
+        let kept = keep(entry);
+        if !kept {
+            versions.gone(GLOBAL_SLOT, registration);
+        }
+        kept
+    });
+    if all {
+        flag.store(1, Release);
+    }
+    all
+}

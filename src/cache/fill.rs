@@ -1,0 +1,525 @@
+//! Calls that this session's results cannot answer: the statement is analysed, the shared results are looked at, and
+//! else the query runs, alone for its key if possible, and its rows are stored if all is proved.
+
+use super::key::{self, CLASS, PARAMS, QUERY, TAGS, TTL};
+use super::serve::{self, Form, Found};
+use super::stats::{self, Count, Part, Timed};
+use super::store::{self, Key};
+use super::{admission, classes, commits, leases, local, proof, raise, statements};
+use crate::error::Error;
+use crate::pg::backend::BackendStatic;
+use crate::pg::bind::{self, Json, Parameters};
+use crate::pg::buffer::Buffer;
+use crate::pg::function::{Call, guarded};
+use crate::pg::query::Query;
+use crate::pg::rows::{self, Received, Receiver, RowSet};
+use crate::pg::statement::{self, Analysed, Draft, Prepared};
+use crate::pg::{clock, guc, inval, latch, session, writes};
+use crate::settings;
+use core::cell::{Cell, RefCell};
+use pgrx::pg_sys::Datum;
+use steward_core::cache::class::{self, Class, SensitiveRule};
+use steward_core::cache::reason::{Kind, Reason};
+use steward_core::error::CacheError;
+
+/// What is to be done for a call.
+#[derive(Clone, Copy)]
+pub enum Plan {
+    Serve(Found),
+    Run(Run),
+}
+
+/// A query that is to run.
+#[derive(Clone, Copy)]
+pub struct Run {
+    prepared: Prepared,
+    /// Its place among the calls that are being answered.
+    depth: usize,
+}
+
+/// A call that is being answered by running its query.
+pub(super) struct Fill {
+    pub handle: statements::Handle,
+    pub key: Vec<u8>,
+    pub shared_key: Key,
+    pub class: Class,
+    pub class_number: u32,
+    pub query_number: u32,
+    pub ttl_ms: u64,
+    pub tags: Vec<String>,
+    /// Why the result will not be stored.
+    pub bypass: Option<Reason>,
+    pub holds_lease: bool,
+    subtransaction: u32,
+    /// Relations that executions below this one read, and functions that they set up.
+    pub relations: Vec<u32>,
+    pub functions: Vec<u32>,
+    captured: Vec<u8>,
+}
+
+impl Fill {
+    pub fn fingerprint(&self) -> u64 {
+        self.shared_key[0]
+    }
+}
+
+static FILLS: BackendStatic<RefCell<Vec<Box<Fill>>>> = BackendStatic::new(RefCell::new(Vec::new()));
+/// Is a query running whose result might be stored?
+static RECORDS: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+/// What analysing found, on its way past a plain frame.
+static FINDINGS: BackendStatic<RefCell<Option<statements::Findings>>> = BackendStatic::new(RefCell::new(None));
+static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
+
+/// Reports an error of ours, inside a guard.
+fn or_raise<T>(result: Result<T, CacheError>) -> T {
+    result.unwrap_or_else(|error| raise(Error::from(error)))
+}
+
+// Analysis
+
+/// The statement of a call, analysed now unless it is known. A plain frame.
+pub fn statement_of(text: &[u8]) -> statements::Handle {
+    inval::accept();
+    if let Some(candidate) = key::find_statement(text)
+        && candidate.path.is_current()
+    {
+        return candidate.handle;
+    }
+    let news = statements::news();
+    let draft = statement::draft(text);
+    let analysed = guarded(move || judged(draft, text));
+    let prepared = statement::prepare(analysed);
+    let text: *const [u8] = text;
+    guarded(move || keep(prepared, text, news))
+}
+
+fn judged(draft: Draft, text: &[u8]) -> Analysed {
+    let analysed = or_raise(match draft {
+        Draft::Query(analysed) => Ok(analysed),
+        Draft::Empty => Err(CacheError::EmptyQuery),
+        Draft::Several(count) => Err(CacheError::SeveralStatements(count)),
+        Draft::NotSelect(found) => Err(CacheError::NotSelect { found: crate::pg::text::literal(found) }),
+        Draft::SelectInto => Err(CacheError::SelectInto),
+    });
+    let findings = or_raise(statements::judge(analysed, text));
+    *FINDINGS.borrow_mut() = Some(findings);
+    analysed
+}
+
+fn keep(prepared: Prepared, text: *const [u8], news: u64) -> statements::Handle {
+    let Some(findings) = FINDINGS.borrow_mut().take() else {
+        raise(crate::error::limit_exceeded("analysed statement is gone".into(), ""))
+    };
+    statements::keep(prepared, findings, crate::pg::text::bytes(text), &key::settings(), news)
+}
+
+// Decision
+
+/// What to do about a call for which `missed` kept this session's results from being served. A plain frame.
+pub fn plan(call: Call, missed: Reason, begun_ns: u64) -> Plan {
+    let Some(text) = call.text(QUERY) else {
+        return guarded(|| raise(Error::from(CacheError::NullArgument("query"))));
+    };
+    let params = call.json(PARAMS);
+    if params.is_none() {
+        guarded(|| raise(Error::from(CacheError::NullArgument("params"))));
+    }
+    let handle = statement_of(text);
+    let ttl_ms = call.interval_ms(TTL);
+    let class = call.text(CLASS);
+    let decision = guarded(std::panic::AssertUnwindSafe(|| decide(call, handle, (params, ttl_ms, class), missed)));
+    match decision {
+        Decision::Serve => {
+            // The result lies in this session now.
+            check_rights(handle);
+            match guarded(move || served(handle, begun_ns)) {
+                Some(found) => Plan::Serve(found),
+                None => run_plan(handle),
+            }
+        }
+        Decision::Wait(wait) => wait_for(handle, wait, begun_ns),
+        Decision::Run => run_plan(handle),
+    }
+}
+
+fn check_rights(handle: statements::Handle) {
+    if let Some(rights) = statements::with(handle, |statement| statement.rights) {
+        rights.check();
+    }
+}
+
+/// What of a call's answer was decided.
+#[derive(Clone, Copy)]
+enum Decision {
+    /// A shared result was copied to this session's.
+    Serve,
+    /// Another session computes it.
+    Wait(Wait),
+    /// The query runs; the fill is on the stack.
+    Run,
+}
+
+#[derive(Clone, Copy)]
+struct Wait {
+    fingerprint: u64,
+    until_ms: u64,
+}
+
+type Asked<'a> = (Option<Json>, Option<i64>, Option<&'a [u8]>);
+
+fn decide(call: Call, handle: statements::Handle, asked: Asked<'_>, missed: Reason) -> Decision {
+    let (params, ttl_ms, class) = asked;
+    let Some(mut fill) = begin(call, handle, params, ttl_ms, class) else {
+        raise(crate::error::limit_exceeded("analysed statement is gone".into(), ""))
+    };
+    nested_call();
+    if fill.bypass.is_none() && missed.kind() == Kind::Circumstance && missed != Reason::SnapshotUnsafe {
+        fill.bypass = Some(missed);
+    }
+    if let Some(reason) = fill.bypass {
+        return push(fill, reason);
+    }
+    if missed == Reason::SnapshotUnsafe {
+        commits::settle();
+    }
+    let reason = match from_shared(&fill, ttl_ms) {
+        Ok(()) => return Decision::Serve,
+        Err(Reason::Absent) => missed,
+        Err(reason) => reason,
+    };
+    match claim(&mut fill) {
+        Some(wait) => {
+            stats::add(Count::Waits, 1);
+            push(fill, reason);
+            Decision::Wait(wait)
+        }
+        None => push(fill, reason),
+    }
+}
+
+/// A call of ours within a query of ours hides what it reads from whoever records.
+fn nested_call() {
+    if let Some(outer) = FILLS.borrow_mut().last_mut() {
+        outer.bypass.get_or_insert(Reason::NestedCall);
+    }
+}
+
+/// The rules of a call, with its key. Says what the caller asked for in vain.
+fn begin(
+    call: Call,
+    handle: statements::Handle,
+    params: Option<Json>,
+    ttl_ms: Option<i64>,
+    asked_class: Option<&[u8]>,
+) -> Option<Box<Fill>> {
+    let asked = asked_class.map(|name| or_raise(classes::named(&crate::pg::text::to_utf8(name))));
+    let (table_class, refusal, is_sensitive, query_number) =
+        statements::with(handle, |s| (s.class.clone(), s.refusal, s.is_sensitive, s.query_number))?;
+    let effective = or_raise(class::effective(&table_class, asked.as_ref(), ttl_ms));
+    if let Some(clamped) = &effective.clamped
+        && refusal.is_none()
+    {
+        session::notice(&clamped.to_string());
+    }
+    let (mut class, ttl_ms) = (effective.class.into_owned(), effective.ttl_ms);
+    let mut bypass = proof::circumstance().or(refusal);
+    if is_sensitive && class.sensitive == SensitiveRule::Deny {
+        bypass = bypass.or(Some(Reason::SensitiveDenied));
+    }
+    class.tiers.l2 &= !is_sensitive || class.sensitive == SensitiveRule::Allow;
+    if !class.tiers.l1 && !class.tiers.l2 {
+        bypass = bypass.or(Some(Reason::ClassDenied));
+    }
+    // The statement may have been analysed after the key was begun.
+    key::begin();
+    if let Err(reason) = key::complete(handle, call, params) {
+        bypass = bypass.or(Some(reason));
+    }
+    let key = key::copy();
+    Some(Box::new(Fill {
+        handle,
+        shared_key: key::shared(&key),
+        key,
+        class_number: stats::class_number(&class.name),
+        class,
+        query_number,
+        ttl_ms,
+        tags: call.texts(TAGS),
+        bypass,
+        holds_lease: false,
+        subtransaction: SUBTRANSACTION.get(),
+        relations: Vec::new(),
+        functions: Vec::new(),
+        captured: Vec::new(),
+    }))
+}
+
+fn push(fill: Box<Fill>, reason: Reason) -> Decision {
+    serve::count_miss(Some((fill.class_number, fill.query_number)), reason);
+    RECORDS.set(true);
+    FILLS.borrow_mut().push(fill);
+    Decision::Run
+}
+
+/// Looks among the shared results; one that may be served is copied to this session's.
+fn from_shared(fill: &Fill, ttl_ms: Option<i64>) -> Result<(), Reason> {
+    if !fill.class.tiers.l2 {
+        return Err(Reason::Absent);
+    }
+    let mut bytes = Vec::new();
+    let Some(entry) = store::get(&fill.shared_key, &mut bytes) else { return Err(Reason::Absent) };
+    let Ok(view) = steward_core::cache::payload::decode(&bytes) else { return Err(Reason::Absent) };
+    let snapshot = commits::snapshot().ok_or(Reason::SnapshotUnsafe)?;
+    match serve::check(view.deps(), &snapshot) {
+        Ok(()) => {}
+        Err(Reason::Stale) => {
+            if let Some(hits) = store::remove(&fill.shared_key, entry.created_us, Count::Invalidations) {
+                admission::invalidated(fill.fingerprint(), hits);
+            }
+            return Err(Reason::Stale);
+        }
+        Err(reason) => return Err(reason),
+    }
+    let age_ms = (clock::monotonic_ns() / 1000).saturating_sub(entry.created_us) / 1000;
+    if age_ms > fill.ttl_ms {
+        // Less time than the class's may have been asked for: others may still use it.
+        if ttl_ms.is_none() {
+            store::remove(&fill.shared_key, entry.created_us, Count::Expirations);
+        }
+        return Err(Reason::Expired);
+    }
+    let mut scratch = Vec::new();
+    let body = view.body(&mut scratch).map_err(|_| Reason::Absent)?;
+    let result = local::Result {
+        dependencies: view.deps().collect(),
+        relations: view.relations().collect(),
+        created_us: entry.created_us,
+        ttl_ms: fill.class.ttl_ms,
+        exec_us: entry.exec_us,
+        class: fill.class_number,
+        query: fill.query_number,
+        is_sensitive: entry.flags & store::SENSITIVE != 0,
+        tuples: Some(Buffer::copy_of(body.tuples)),
+        json: body.json.map(Buffer::copy_of),
+        key: fill.shared_key,
+        pending_hits: 0,
+        all_hits: 0,
+    };
+    stats::add(Count::SharedHits, 1);
+    stats::add(Count::SavedUs, u64::from(entry.exec_us));
+    stats::add_to(fill.class_number, fill.query_number, Part::SharedHits, 1);
+    stats::add_to(fill.class_number, fill.query_number, Part::SavedUs, u64::from(entry.exec_us));
+    local::put_or_hold(&fill.key, result, fill.class.tiers.l1);
+    Ok(())
+}
+
+/// What `from_shared` brought.
+fn served(handle: statements::Handle, begun_ns: u64) -> Option<Found> {
+    let prepared = statements::with(handle, |statement| statement.prepared)?;
+    let (tuples, json) = key::with(local::held)?;
+    stats::time(Timed::SharedHit, clock::monotonic_ns() - begun_ns);
+    Some(Found::new(prepared, tuples, json))
+}
+
+// One computes, others wait
+
+/// Takes the lease of the result, or says how long to wait for who has it.
+fn claim(fill: &mut Fill) -> Option<Wait> {
+    let now_ms = admission::now_ms();
+    match leases::claim(fill.fingerprint(), now_ms) {
+        leases::Claim::Taken => fill.holds_lease = true,
+        leases::Claim::Full => {}
+        leases::Claim::Held => {
+            let limit_ms = guc::int(&settings::CACHE_WAIT_LIMIT_MS).max(0) as u64;
+            let half_ms = admission::expected_ms(fill.fingerprint()).map_or(limit_ms, |ms| ms / 2);
+            let wait_ms = limit_ms.min(half_ms);
+            // Others may wait for what this transaction holds, and no deadlock would be found.
+            if wait_ms > 0 && writes::transaction_id() == 0 && !latch::holds_strong_lock() {
+                return Some(Wait { fingerprint: fill.fingerprint(), until_ms: now_ms + wait_ms });
+            }
+        }
+    }
+    None
+}
+
+/// Waits for another session's result. A plain frame: a cancel crosses it, and its fill goes with the transaction.
+fn wait_for(handle: statements::Handle, wait: Wait, begun_ns: u64) -> Plan {
+    while leases::is_held(wait.fingerprint, admission::now_ms()) && admission::now_ms() < wait.until_ms {
+        latch::wait_ms(1);
+    }
+    inval::accept();
+    let found = guarded(move || {
+        let came =
+            statements::is_valid(handle) && FILLS.borrow().last().is_some_and(|fill| from_shared(fill, None).is_ok());
+        stats::add(if came { Count::WaitsServed } else { Count::WaitsTimedOut }, 1);
+        came
+    });
+    if found {
+        check_rights(handle);
+        let served = guarded(move || {
+            drop_fill();
+            served(handle, begun_ns)
+        });
+        if let Some(found) = served {
+            return Plan::Serve(found);
+        }
+    }
+    run_plan(handle)
+}
+
+fn drop_fill() {
+    let fill = FILLS.borrow_mut().pop();
+    if let Some(fill) = fill.filter(|fill| fill.holds_lease) {
+        leases::release(fill.fingerprint());
+    }
+    RECORDS.set(!FILLS.borrow().is_empty());
+}
+
+// Running
+
+fn run_plan(handle: statements::Handle) -> Plan {
+    let depth = FILLS.borrow().len();
+    match statements::with(handle, |statement| statement.prepared) {
+        Some(prepared) => Plan::Run(Run { prepared, depth }),
+        None => guarded(|| raise(crate::error::limit_exceeded("analysed statement is gone".into(), ""))),
+    }
+}
+
+/// The set that the caller wants filled. Under a guard.
+pub fn result_set(call: Call, prepared: Prepared) -> RowSet {
+    call.result_set(prepared).unwrap_or_else(|| raise(crate::error::no_set_accepted()))
+}
+
+/// Runs the query of a call and answers with its rows. A plain frame.
+pub fn run(call: Call, form: Form, run: Run, begun_ns: u64) -> Datum {
+    let Some(params) = call.json(PARAMS) else { return call.no_value() };
+    let parameters: Parameters = guarded(move || or_raise(bind::bind(run.prepared, params)));
+    let mut receiver: Receiver = guarded(move || receiver(call, form, run));
+    statements::runs(true);
+    let started_ns = clock::monotonic_ns();
+    statement::run(run.prepared, parameters, receiver.as_dest());
+    let elapsed_ns = clock::monotonic_ns() - started_ns;
+    statements::runs(false);
+    inval::accept();
+    let received = receiver.received();
+    let datum = guarded(move || finish(form, run, received, elapsed_ns));
+    stats::time(Timed::Miss, clock::monotonic_ns() - begun_ns);
+    match form {
+        Form::Json => datum,
+        Form::Rows => call.no_value(),
+    }
+}
+
+fn receiver(call: Call, form: Form, run: Run) -> Receiver {
+    let set = match form {
+        Form::Rows => result_set(call, run.prepared),
+        Form::Json => RowSet::NONE,
+    };
+    let mut fills = FILLS.borrow_mut();
+    let Some(fill) = run.depth.checked_sub(1).and_then(|at| fills.get_mut(at)) else {
+        raise(crate::error::limit_exceeded("call is gone".into(), ""))
+    };
+    // JSON is made of all rows; a set is filled as they come, and only what may be stored is kept besides.
+    let max_bytes = match (form, fill.bypass) {
+        (Form::Json, _) => usize::MAX,
+        (Form::Rows, Some(_)) => return Receiver::new(set, None, 0),
+        (Form::Rows, None) => max_result_bytes(&fill.class),
+    };
+    Receiver::new(set, Some(&mut fill.captured), max_bytes)
+}
+
+fn max_result_bytes(class: &Class) -> usize {
+    let setting = guc::int(&settings::CACHE_MAX_RESULT_SIZE_KB).max(1) as u64 * 1024;
+    class.max_result_bytes.min(setting) as usize
+}
+
+/// Stores what may be stored, and makes the JSON that the caller wants.
+fn finish(form: Form, run: Run, received: Received, elapsed_ns: u64) -> Datum {
+    let Some(mut fill) = FILLS.borrow_mut().pop() else { return Datum::from(0) };
+    RECORDS.set(!FILLS.borrow().is_empty());
+    let tuples = core::mem::take(&mut fill.captured);
+    let json = (form == Form::Json).then(|| Buffer::copy_of(&rows::to_json(run.prepared, &tuples)));
+    let datum = json.map_or(Datum::from(0), Buffer::to_datum);
+    let computed = super::keep::Computed {
+        rows: u32::try_from(received.rows).unwrap_or(u32::MAX),
+        is_complete: received.is_complete,
+        tuples: &tuples,
+        json,
+        elapsed_us: elapsed_ns / 1000,
+        max_bytes: max_result_bytes(&fill.class),
+    };
+    let is_sensitive = statements::with(fill.handle, |statement| statement.is_sensitive).unwrap_or(true);
+    let is_kept = match super::keep::store(&fill, &computed, is_sensitive) {
+        Ok(is_kept) => is_kept,
+        Err(reason) => {
+            if fill.bypass.is_none() {
+                stats::reason(reason);
+            }
+            false
+        }
+    };
+    if fill.holds_lease {
+        leases::release(fill.fingerprint());
+    }
+    if !is_kept && let Some(json) = json {
+        json.free(is_sensitive);
+    }
+    datum
+}
+
+// What the hooks of `pg` tell
+
+/// An execution starts: what it reads belongs to the call that runs.
+#[inline(always)]
+pub fn execution_starts(query: Query) {
+    if RECORDS.get() {
+        record_relations(query);
+    }
+}
+
+#[inline(never)]
+fn record_relations(query: Query) {
+    let found = crate::pg::shield::quietly(|| query.relations());
+    with_last(|fill| match &found {
+        Some(relations) => fill.relations.extend(relations),
+        None => fill.bypass = Some(Reason::UnprovableFunction),
+    });
+}
+
+fn with_last(work: impl FnOnce(&mut Fill)) {
+    if let Ok(mut fills) = FILLS.try_borrow_mut()
+        && let Some(fill) = fills.last_mut()
+    {
+        work(fill);
+    }
+}
+
+/// A function is set up.
+#[inline(always)]
+pub fn function_executes(function: u32) {
+    if RECORDS.get() {
+        with_last(|fill| {
+            if !fill.functions.contains(&function) {
+                fill.functions.push(function);
+            }
+        });
+    }
+}
+
+pub fn subtransaction_starts(id: u32) {
+    SUBTRANSACTION.set(id);
+}
+
+/// Calls that began since are gone.
+pub fn abandon_since(subtransaction: u32) {
+    while FILLS.borrow().last().is_some_and(|fill| fill.subtransaction >= subtransaction) {
+        drop_fill();
+    }
+    statements::runs_left(FILLS.borrow().len() as u32);
+}
+
+/// The transaction is over.
+pub fn transaction_ended() {
+    SUBTRANSACTION.set(1);
+    abandon_since(0);
+}

@@ -1,0 +1,131 @@
+//! The key of a call: everything that its answer depends on, besides the versions of what it reads.
+//!
+//! The canonical key is a string of bytes that is equal only for equal inputs: settings, then the statement's prefix
+//! (tree, database, search path, role where it matters), what else it reads of the session, tags and class where the
+//! caller gives them, and last the parameters. A session's own results are found by the whole string, the shared ones by
+//! its BLAKE3 hash under a key that is drawn at each start of the server.
+
+use super::statements::{self, Candidate, ParameterCheck};
+use super::store::Key;
+use crate::pg::backend::BackendStatic;
+use crate::pg::bind::{self, Json};
+use crate::pg::function::Call;
+use crate::pg::session_state;
+use crate::pg::shmem::SharedWords;
+use core::cell::RefCell;
+use core::sync::atomic::Ordering::Relaxed;
+use steward_core::cache::reason::Reason;
+
+/// Arguments of `cached` and `cached_json`.
+pub const QUERY: usize = 0;
+pub const PARAMS: usize = 1;
+pub const TTL: usize = 2;
+pub const CLASS: usize = 3;
+pub const TAGS: usize = 4;
+
+static BUFFER: BackendStatic<RefCell<Vec<u8>>> = BackendStatic::new(RefCell::new(Vec::new()));
+static SECRET: SharedWords = SharedWords::new();
+const SECRET_WORDS: usize = 4;
+
+pub fn bytes() -> usize {
+    SharedWords::estimate_size(SECRET_WORDS)
+}
+
+pub fn create() {
+    SECRET.create(c"pg_steward cache secret 1", SECRET_WORDS);
+    let drawn = crate::pg::session::random_bytes::<32>();
+    for (word, bytes) in SECRET.get().iter().zip(drawn.chunks_exact(8)) {
+        let bytes = bytes.first_chunk().copied().unwrap_or_default();
+        // The postmaster makes shared memory, once; nobody reads it yet.
+        word.store(u64::from_ne_bytes(bytes), Relaxed);
+    }
+}
+
+/// Finds the statement of a call among those analysed, and begins its key.
+#[inline]
+pub fn find_statement(text: &[u8]) -> Option<Candidate> {
+    let mut buffer = BUFFER.borrow_mut();
+    buffer.clear();
+    session_state::write_settings(&mut buffer);
+    statements::find(text, &buffer)
+}
+
+/// Begins a key anew.
+pub fn begin() {
+    let mut buffer = BUFFER.borrow_mut();
+    buffer.clear();
+    session_state::write_settings(&mut buffer);
+}
+
+/// The settings that a statement's meaning depends on, as they are now.
+pub fn settings() -> Vec<u8> {
+    let mut settings = Vec::new();
+    session_state::write_settings(&mut settings);
+    settings
+}
+
+/// Completes the key that `find_statement` began. `Err`: no answer to these parameters may be cached.
+#[inline]
+pub fn complete(handle: statements::Handle, call: Call, params: Option<Json>) -> Result<(), Reason> {
+    let mut buffer = BUFFER.borrow_mut();
+    let checked = statements::with(handle, |statement| {
+        buffer.extend_from_slice(&statement.prefix);
+        statements::write_inputs(&statement.inputs, &mut buffer);
+        statement.parameters
+    });
+    let check = checked.ok_or(Reason::StatementChanged)?;
+    if !call.is_empty_array(TAGS) {
+        write_tags(&call.texts(TAGS), &mut buffer);
+    }
+    if let Some(class) = call.text(CLASS) {
+        buffer.push(b'C');
+        write_sized(class, &mut buffer);
+    }
+    if let Some(params) = params {
+        if check == ParameterCheck::SpeaksOfNow && bind::speaks_of_now(params) {
+            return Err(Reason::TimeLiteral);
+        }
+        buffer.push(b'P');
+        buffer.extend_from_slice(params.bytes());
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn write_tags(tags: &[String], out: &mut Vec<u8>) {
+    let mut tags: Vec<&String> = tags.iter().collect();
+    tags.sort_unstable();
+    tags.dedup();
+    out.push(b'T');
+    tags.iter().for_each(|tag| write_sized(tag.as_bytes(), out));
+}
+
+fn write_sized(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Runs `look` with the key that was completed last. It must not begin another.
+#[inline]
+pub fn with<R>(look: impl FnOnce(&[u8]) -> R) -> R {
+    look(&BUFFER.borrow())
+}
+
+/// A copy of it.
+pub fn copy() -> Vec<u8> {
+    BUFFER.borrow().clone()
+}
+
+/// The key under which a result is found in shared memory.
+pub fn shared(canonical: &[u8]) -> Key {
+    let mut secret = [0; 32];
+    for (bytes, word) in secret.chunks_exact_mut(8).zip(SECRET.get()) {
+        bytes.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+    }
+    let hash = blake3::keyed_hash(&secret, canonical);
+    let mut key = [0; 4];
+    for (word, bytes) in key.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
+        *word = u64::from_ne_bytes(bytes.first_chunk().copied().unwrap_or_default());
+    }
+    key
+}

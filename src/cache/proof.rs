@@ -1,0 +1,224 @@
+//! Is it proved that a query's answer depends on nothing but what its key and its dependencies say?
+
+use crate::pg::functions::{self, Function, Language};
+use crate::pg::relations;
+use crate::pg::tree::Facts;
+use crate::pg::{guc, session};
+use crate::settings;
+use std::collections::BTreeSet;
+use steward_core::cache::body::{self, BodyFacts, Hazard};
+use steward_core::cache::functions::{Verdict, stable_builtin};
+use steward_core::cache::reason::Reason;
+
+/// Calls within calls that are followed.
+const MAX_DEPTH: u32 = 16;
+/// Relations that a stored result can list.
+pub const MAX_RELATIONS: usize = 4096;
+
+/// What was proved so far, or the first reason why nothing can be.
+#[derive(Default)]
+pub struct Proof {
+    functions: BTreeSet<u32>,
+    /// Functions whose bodies were read: the key takes in the role and every custom setting.
+    pub opaque: Vec<String>,
+    /// Does a body speak of this extension's own settings, which otherwise are no part of the key?
+    pub names_own_settings: bool,
+    pub reads_roles: bool,
+    /// Does something below a function read the role or a setting?
+    pub reads_session: bool,
+    pub refusal: Option<Reason>,
+}
+
+impl Proof {
+    pub fn refuse(&mut self, reason: Reason) {
+        self.refusal.get_or_insert(reason);
+    }
+
+    /// Judges what a tree reads and calls, but for its relations.
+    pub fn judge(&mut self, facts: &Facts) {
+        if let Some(reason) = facts.refusals.first() {
+            self.refuse(*reason);
+        }
+        for function in &facts.functions {
+            self.function(*function, 0);
+        }
+    }
+
+    /// Judges a function, and what it calls.
+    pub fn function(&mut self, oid: u32, depth: u32) {
+        if self.refusal.is_some() || !self.functions.insert(oid) {
+            return;
+        }
+        let Some(function) = functions::describe(oid).filter(|_| depth < MAX_DEPTH) else {
+            return self.refuse(Reason::UnprovableFunction);
+        };
+        let trusted =
+            function.volatility == b'i' && (function.is_builtin || guc::bool(&settings::CACHE_TRUST_IMMUTABLE));
+        if function.is_aggregate && !function.is_builtin {
+            functions::of_aggregate(oid).into_iter().for_each(|part| self.function(part, depth + 1));
+        } else if function.volatility == b'v' {
+            self.refuse(volatile(&function));
+        } else if !trusted {
+            self.untrusted(&function, depth);
+        }
+    }
+
+    fn untrusted(&mut self, function: &Function, depth: u32) {
+        if function.is_builtin {
+            return self.builtin(function);
+        }
+        match function.language {
+            Language::Sql | Language::PlPgSql => self.body(function, depth),
+            _ => self.refuse(Reason::UnprovableFunction),
+        }
+    }
+
+    fn builtin(&mut self, function: &Function) {
+        match stable_builtin(&function.name) {
+            // Names of settings were collected from the tree, or the tree was refused.
+            Verdict::Safe | Verdict::Setting => {}
+            Verdict::Roles => self.reads_roles = true,
+            Verdict::Time if function.name.ends_with("_in") => self.refuse(Reason::TextToDatetime),
+            Verdict::Time => self.refuse(Reason::TimeFunction),
+            Verdict::Catalog => self.refuse(Reason::CatalogDependent),
+            Verdict::Session | Verdict::Unknown => self.refuse(Reason::UnprovableFunction),
+        }
+    }
+
+    fn body(&mut self, function: &Function, depth: u32) {
+        self.opaque.push(function.name.clone());
+        self.names_own_settings |= function.body.to_ascii_lowercase().contains("steward");
+        if function.language == Language::PlPgSql && function.has_convertible_types {
+            return self.refuse(Reason::TextToDatetime);
+        }
+        if let Some(tree) = functions::parsed_body(function.oid) {
+            let mut facts = Facts::default();
+            tree.collect(&mut facts);
+            if facts.modifies || facts.locks_rows {
+                self.refuse(Reason::UnprovableFunction);
+            }
+            // A parsed body keeps 'now' as the moment when it was made, which is the same every time.
+            facts.functions.iter().for_each(|called| self.function(*called, depth + 1));
+            if let Some(reason) = facts.refusals.first().filter(|reason| **reason != Reason::DynamicSetting) {
+                self.refuse(*reason);
+            }
+            return;
+        }
+        self.text(&body::read_body(&function.body), depth);
+    }
+
+    fn text(&mut self, facts: &BodyFacts, depth: u32) {
+        if let Some(hazard) = facts.hazards.first() {
+            return self.refuse(hazard_reason(*hazard));
+        }
+        for name in facts.names.iter().chain(&facts.fields) {
+            functions::named(name).into_iter().for_each(|called| self.called_by_name(called, depth));
+        }
+        for operator in &facts.operators {
+            functions::of_operator(operator).into_iter().for_each(|called| self.function(called, depth + 1));
+        }
+    }
+
+    /// The name in a body may mean any function that has it. Setting readers are covered by the wide key.
+    fn called_by_name(&mut self, called: u32, depth: u32) {
+        self.function(called, depth + 1);
+    }
+
+    /// Judges what was seen while a query ran that called functions: relations that they read, functions that were set up.
+    /// A view or a policy below a function brings its own expressions, which are judged like those of the query.
+    pub fn ran(&mut self, read: &[u32], executed: &[u32]) {
+        for relation in read {
+            relations::with_own_trees(*relation, |tree| {
+                let mut facts = Facts::default();
+                tree.collect(&mut facts);
+                self.reads_session |= facts.reads_role || facts.reads_session_user || !facts.settings.is_empty();
+                self.judge(&facts);
+            });
+        }
+        for function in executed {
+            self.function(*function, 0);
+        }
+    }
+
+    /// The functions that were judged, each of which the caller must be allowed to run.
+    pub fn judged(&self) -> impl Iterator<Item = u32> + '_ {
+        self.functions.iter().copied()
+    }
+}
+
+fn volatile(function: &Function) -> Reason {
+    match stable_builtin(&function.name) {
+        Verdict::Time if function.is_builtin => Reason::TimeFunction,
+        _ => Reason::VolatileFunction,
+    }
+}
+
+const fn hazard_reason(hazard: Hazard) -> Reason {
+    match hazard {
+        Hazard::Time => Reason::TimeFunction,
+        Hazard::TimeLiteral => Reason::TimeLiteral,
+        Hazard::DateCast => Reason::TextToDatetime,
+        Hazard::Temp => Reason::TemporaryTable,
+        Hazard::TableSample => Reason::TableSample,
+        Hazard::NextValue => Reason::Sequence,
+        Hazard::Reg => Reason::CatalogDependent,
+        Hazard::Catalog => Reason::SystemCatalog,
+        Hazard::SystemColumn => Reason::SystemColumn,
+        Hazard::Dynamic | Hazard::Unterminated | Hazard::Modifies | Hazard::NotUnderstood => Reason::UnprovableFunction,
+    }
+}
+
+/// Adds to `all` the relations that a query depends on when it reads these: themselves, and what inherits from them.
+pub fn dependencies(read: &[u32], all: &mut Vec<u32>) -> Result<(), Reason> {
+    for oid in read {
+        let Some(relation) = relations::describe(*oid) else { return Err(Reason::StatementChanged) };
+        let family = match relation.has_children {
+            true => relations::with_children(*oid),
+            false => vec![*oid],
+        };
+        for member in family {
+            check(member)?;
+            if !all.contains(&member) {
+                all.push(member);
+            }
+        }
+        if all.len() > MAX_RELATIONS {
+            return Err(Reason::TooManyDependencies);
+        }
+    }
+    Ok(())
+}
+
+fn check(oid: u32) -> Result<(), Reason> {
+    let Some(relation) = relations::describe(oid) else { return Err(Reason::StatementChanged) };
+    if relation.is_catalog || !matches!(relation.kind, b'r' | b'p' | b'v' | b'm' | b'f' | b'S') {
+        return Err(Reason::SystemCatalog);
+    }
+    match relation.kind {
+        b'f' => Err(Reason::ForeignTable),
+        b'S' => Err(Reason::Sequence),
+        _ if relation.is_temporary => Err(Reason::TemporaryTable),
+        _ if !relation.is_heap => Err(Reason::OtherAccessMethod),
+        _ => Ok(()),
+    }
+}
+
+/// A circumstance of the session that rules the cache out for every call.
+pub fn circumstance() -> Option<Reason> {
+    use crate::pg::{snapshot, writes};
+    if !guc::bool(&settings::CACHE_ENABLED) {
+        Some(Reason::Disabled)
+    } else if snapshot::is_parallel() {
+        Some(Reason::Parallel)
+    } else if snapshot::is_serializable() {
+        Some(Reason::Serializable)
+    } else if session::in_recovery() {
+        Some(Reason::InRecovery)
+    } else if snapshot::is_walsender() {
+        Some(Reason::SnapshotUnsafe)
+    } else if !writes::are_counted() {
+        Some(Reason::TrackingOff)
+    } else {
+        None
+    }
+}

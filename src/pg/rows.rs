@@ -1,0 +1,220 @@
+//! Rows on their way: out of a query into a tuplestore and into bytes that can be kept, and back.
+//!
+//! A row's bytes are a minimal tuple, preceded by its length as four bytes and padded to eight, so that each tuple lies
+//! aligned when the first does. No value points outside of it.
+
+use super::statement::Prepared;
+use core::ptr;
+use pgrx::{direct_function_call_as_datum, pg_guard, pg_sys};
+
+/// Receives the rows of a query. Plain data.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Receiver {
+    base: pg_sys::DestReceiver,
+    store: *mut pg_sys::Tuplestorestate,
+    /// Where the bytes go; NULL once there are too many.
+    bytes: *mut Vec<u8>,
+    max_bytes: usize,
+    rows: u64,
+}
+
+/// What became of the rows.
+#[derive(Clone, Copy)]
+pub struct Received {
+    pub rows: u64,
+    pub is_complete: bool,
+}
+
+/// A set that a function returns, to be filled.
+#[derive(Clone, Copy)]
+pub struct RowSet(*mut pg_sys::Tuplestorestate);
+
+impl RowSet {
+    pub const NONE: RowSet = RowSet(ptr::null_mut());
+}
+
+/// Length of the frame in front of a row.
+const FRAME: usize = 8;
+
+impl Receiver {
+    /// Copies rows to `bytes` up to a limit, and all of them to `set`. The vector must outlive the receiver.
+    pub fn new(set: RowSet, bytes: Option<&mut Vec<u8>>, max_bytes: usize) -> Self {
+        let bytes = bytes.map_or(ptr::null_mut(), ptr::from_mut);
+        let base = pg_sys::DestReceiver {
+            receiveSlot: Some(receive),
+            rStartup: Some(start),
+            rShutdown: Some(nothing),
+            rDestroy: Some(nothing),
+            mydest: pg_sys::CommandDest::DestNone,
+        };
+        Self { base, store: set.0, bytes, max_bytes, rows: 0 }
+    }
+
+    pub fn as_dest(&mut self) -> *mut pg_sys::DestReceiver {
+        ptr::from_mut(self).cast()
+    }
+
+    pub fn received(&self) -> Received {
+        Received { rows: self.rows, is_complete: !self.bytes.is_null() }
+    }
+}
+
+unsafe extern "C-unwind" fn start(_this: *mut pg_sys::DestReceiver, _operation: i32, _kind: pg_sys::TupleDesc) {}
+
+unsafe extern "C-unwind" fn nothing(_this: *mut pg_sys::DestReceiver) {}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, this: *mut pg_sys::DestReceiver) -> bool {
+    // SAFETY: the receiver is ours; the slot is the executor's and valid during the call.
+    unsafe {
+        let this = &mut *this.cast::<Receiver>();
+        this.rows += 1;
+        if !this.store.is_null() {
+            pg_sys::tuplestore_puttupleslot(this.store, slot);
+        }
+        if let Some(bytes) = this.bytes.as_mut() {
+            if bytes.len() > this.max_bytes {
+                *bytes = Vec::new();
+                this.bytes = ptr::null_mut();
+            } else {
+                append(slot, bytes);
+            }
+        }
+        true
+    }
+}
+
+/// Appends a row. Values that lie elsewhere (in a TOAST table, in a form of the executor's own) are brought in.
+unsafe fn append(slot: *mut pg_sys::TupleTableSlot, bytes: &mut Vec<u8>) {
+    // SAFETY: the slot is valid; what is allocated goes with the executor's context for the row, or is freed here.
+    unsafe {
+        let mut is_copy = false;
+        let tuple = pg_sys::ExecFetchSlotMinimalTuple(slot, &mut is_copy);
+        if (*tuple).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0 {
+            let whole = with_values_inside(slot);
+            push(whole, bytes);
+            pg_sys::heap_free_minimal_tuple(whole);
+        } else {
+            push(tuple, bytes);
+        }
+        if is_copy {
+            pg_sys::heap_free_minimal_tuple(tuple);
+        }
+    }
+}
+
+unsafe fn push(tuple: pg_sys::MinimalTuple, bytes: &mut Vec<u8>) {
+    // SAFETY: a minimal tuple says its own length.
+    unsafe {
+        let length = (*tuple).t_len as usize;
+        bytes.extend_from_slice(&(length as u64).to_ne_bytes());
+        bytes.extend_from_slice(core::slice::from_raw_parts(tuple.cast::<u8>(), length));
+        bytes.resize(bytes.len().next_multiple_of(FRAME), 0);
+    }
+}
+
+unsafe fn with_values_inside(slot: *mut pg_sys::TupleTableSlot) -> pg_sys::MinimalTuple {
+    // SAFETY: a slot with all its values read; a value of variable length with an external header is replaced.
+    unsafe {
+        pg_sys::slot_getallattrs(slot);
+        let descriptor = (*slot).tts_tupleDescriptor;
+        let count = (*descriptor).natts as usize;
+        let nulls = core::slice::from_raw_parts((*slot).tts_isnull, count);
+        let mut values = core::slice::from_raw_parts((*slot).tts_values, count).to_vec();
+        for (at, value) in values.iter_mut().enumerate() {
+            if !nulls[at] && (*super::compat::attribute(descriptor, at)).attlen == -1 {
+                let pointer = value.cast_mut_ptr::<pg_sys::varlena>();
+                if pgrx::varatt_is_1b_e(pointer) {
+                    *value = pg_sys::Datum::from(pg_sys::detoast_external_attr(pointer));
+                }
+            }
+        }
+        super::compat::minimal_tuple(descriptor, values.as_mut_ptr(), nulls.as_ptr().cast_mut())
+    }
+}
+
+/// The rows in some bytes, as minimal tuples that lie there.
+fn tuples(bytes: &[u8]) -> impl Iterator<Item = pg_sys::MinimalTuple> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let length = bytes.get(at..at + FRAME)?.first_chunk::<FRAME>().map(|b| u64::from_ne_bytes(*b))? as usize;
+        let tuple = bytes.get(at + FRAME..at + FRAME + length)?;
+        at = (at + FRAME + length).next_multiple_of(FRAME);
+        Some(tuple.as_ptr().cast_mut().cast())
+    })
+}
+
+/// Puts kept rows into a set. Under a guard.
+pub fn restore(prepared: Prepared, bytes: &[u8], set: RowSet) {
+    // SAFETY: the bytes were made by `append` from rows of this shape; the tuplestore copies them.
+    unsafe {
+        let slot = pg_sys::MakeSingleTupleTableSlot(prepared.result, &raw const pg_sys::TTSOpsMinimalTuple);
+        for tuple in tuples(bytes) {
+            pg_sys::ExecStoreMinimalTuple(tuple, slot, false);
+            pg_sys::tuplestore_puttupleslot(set.0, slot);
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    }
+}
+
+/// Kept rows as a jsonb array of objects, header included. Under a guard.
+pub fn to_json(prepared: Prepared, bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len() * 2);
+    text.push(b'[');
+    // SAFETY: the bytes are as above; the descriptor is registered, as a value of its type needs. A minimal tuple is a
+    // tuple without the first fields of its header, which are those of a composite value.
+    unsafe {
+        let descriptor = pg_sys::BlessTupleDesc(prepared.result);
+        let context = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::CurrentMemoryContext,
+            c"pg_steward rows".as_ptr(),
+            0,
+            8 * 1024,
+            8 * 1024 * 1024,
+        );
+        let before = pg_sys::MemoryContextSwitchTo(context);
+        for tuple in tuples(bytes) {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            let whole = pg_sys::heap_tuple_from_minimal_tuple(tuple);
+            let value = pg_sys::heap_copy_tuple_as_datum(whole, descriptor);
+            let Some(json) = direct_function_call_as_datum(pg_sys::row_to_json, &[Some(value)]) else { continue };
+            let json = json.cast_mut_ptr::<pg_sys::varlena>();
+            let size = pgrx::varsize_any_exhdr(json);
+            text.extend_from_slice(core::slice::from_raw_parts(pgrx::vardata_any(json).cast::<u8>(), size));
+            pg_sys::MemoryContextReset(context);
+        }
+        pg_sys::MemoryContextSwitchTo(before);
+        text.extend_from_slice(b"]\0");
+        let source = pg_sys::Datum::from(text.as_ptr());
+        let value = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(source)]).unwrap_or(source);
+        let value = value.cast_mut_ptr::<pg_sys::varlena>();
+        let json = core::slice::from_raw_parts(value.cast::<u8>(), pgrx::varsize_4b(value)).to_vec();
+        pg_sys::MemoryContextDelete(context);
+        json
+    }
+}
+
+/// The set that a function in FROM is to fill: `Ok` for one that takes a set all at once. Under a guard.
+///
+/// # Safety
+/// `fcinfo` must be the function's own.
+pub(super) unsafe fn result_set(fcinfo: pg_sys::FunctionCallInfo, prepared: Prepared) -> Option<RowSet> {
+    // SAFETY: by the contract; the store and the descriptor live in the memory of the calling query.
+    unsafe {
+        let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        let wanted = pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32;
+        if info.is_null() || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo || (*info).allowedModes & wanted == 0 {
+            return None;
+        }
+        let before = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
+        let random = (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
+        (*info).setResult = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem);
+        (*info).setDesc = pg_sys::CreateTupleDescCopy(prepared.result);
+        (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+        pg_sys::MemoryContextSwitchTo(before);
+        Some(RowSet((*info).setResult))
+    }
+}

@@ -1,0 +1,237 @@
+//! What an analysed query reads and calls: facts collected by a walk over its tree.
+//!
+//! Runs inside a guard of pgrx's: an error of Postgres's here (a tree too deep) becomes a panic and unwinds.
+
+use super::compat::Rights;
+use super::plan::pointers;
+use core::ffi::c_void;
+use pgrx::{pg_guard, pg_sys};
+use steward_core::cache::reason::Reason;
+
+/// What a tree reads and calls.
+#[derive(Default)]
+pub struct Facts {
+    /// Relations of all range tables, views among them.
+    pub relations: Vec<u32>,
+    pub functions: Vec<u32>,
+    /// Names given to `current_setting` as constants.
+    pub settings: Vec<Vec<u8>>,
+    pub reads_role: bool,
+    pub reads_session_user: bool,
+    /// Constants of a date or time type: their text may have been 'now'.
+    pub has_datetime_constant: bool,
+    /// FOR UPDATE and its kin, at any level.
+    pub locks_rows: bool,
+    /// A WITH that changes something, at any level.
+    pub modifies: bool,
+    /// The rights that the queries need, where they are wanted.
+    pub rights: Option<Rights>,
+    /// What makes the query impossible to cache, in the order found.
+    pub refusals: Vec<Reason>,
+}
+
+impl Facts {
+    pub fn refuse(&mut self, reason: Reason) {
+        if !self.refusals.contains(&reason) {
+            self.refusals.push(reason);
+        }
+    }
+}
+
+fn add<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+/// TableOidAttributeNumber of sysattr.h: the one system column that is as stable as its row.
+const TABLE_OID_ATTRIBUTE: i16 = -6;
+const CURRENT_SETTING: [u32; 2] = [2077, 3294];
+
+/// A tree that Postgres made.
+#[derive(Clone, Copy)]
+pub struct Tree(*mut pg_sys::Node);
+
+impl Tree {
+    /// # Safety
+    /// `node` must be NULL, or a query or expression that stays alive while the value is used.
+    pub(super) unsafe fn new(node: *mut pg_sys::Node) -> Self {
+        Self(node)
+    }
+
+    /// Adds what the tree reads and calls.
+    pub fn collect(self, facts: &mut Facts) {
+        // SAFETY: by the contract of `new`; the context outlives the walk.
+        unsafe {
+            walk(self.0, core::ptr::from_mut(facts).cast());
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: Postgres's walker passes valid nodes, and the context given to it.
+    unsafe {
+        let facts = &mut *context.cast::<Facts>();
+        if (*node).type_ == pg_sys::NodeTag::T_Query {
+            query(node.cast(), facts);
+            return pg_sys::query_tree_walker(node.cast(), Some(walk), context, 0);
+        }
+        expression(node, facts);
+        pg_sys::check_functions_in_node(node, Some(note_function), context);
+        pg_sys::expression_tree_walker(node, Some(walk), context)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn note_function(function: pg_sys::Oid, context: *mut c_void) -> bool {
+    // SAFETY: the context is the one given to check_functions_in_node.
+    unsafe { add(&mut (*context.cast::<Facts>()).functions, function.to_u32()) };
+    false
+}
+
+unsafe fn query(query: *mut pg_sys::Query, facts: &mut Facts) {
+    // SAFETY: the caller passes a Query.
+    unsafe {
+        facts.locks_rows |= !(*query).rowMarks.is_null();
+        facts.modifies |= (*query).commandType != pg_sys::CmdType::CMD_SELECT;
+        if let Some(rights) = &mut facts.rights {
+            rights.add(query);
+        }
+        for relation in relations((*query).rtable) {
+            add(&mut facts.relations, relation);
+        }
+        for entry in pointers::<pg_sys::RangeTblEntry>((*query).rtable) {
+            if !(*entry).tablesample.is_null() {
+                facts.refuse(Reason::TableSample);
+            }
+        }
+    }
+}
+
+/// The relations of a range table.
+///
+/// # Safety
+/// `table` must be NULL or a range table.
+pub(super) unsafe fn relations(table: *mut pg_sys::List) -> Vec<u32> {
+    let mut found = Vec::new();
+    // SAFETY: by the contract. Since 16 a view leaves its id in the entry of its subquery.
+    unsafe {
+        for entry in pointers::<pg_sys::RangeTblEntry>(table) {
+            if (*entry).relid != pg_sys::InvalidOid {
+                add(&mut found, (*entry).relid.to_u32());
+            }
+        }
+    }
+    found
+}
+
+unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
+    use pg_sys::NodeTag::*;
+    // SAFETY: each cast follows the node's tag.
+    unsafe {
+        match (*node).type_ {
+            T_Var => {
+                let variable = node.cast::<pg_sys::Var>();
+                if (*variable).varattno < 0 && (*variable).varattno != TABLE_OID_ATTRIBUTE {
+                    facts.refuse(Reason::SystemColumn);
+                }
+                type_of((*variable).vartype, facts);
+            }
+            T_Const => {
+                let kind = (*node.cast::<pg_sys::Const>()).consttype;
+                facts.has_datetime_constant |= is_datetime(kind);
+                if kind == pg_sys::TIMETZOID {
+                    // Its offset is that of today.
+                    facts.refuse(Reason::TimeLiteral);
+                }
+                type_of(kind, facts);
+            }
+            T_FuncExpr => function_call(node.cast(), facts),
+            T_CoerceViaIO => type_of((*node.cast::<pg_sys::CoerceViaIO>()).resulttype, facts),
+            T_RelabelType => type_of((*node.cast::<pg_sys::RelabelType>()).resulttype, facts),
+            T_SQLValueFunction => session_value((*node.cast::<pg_sys::SQLValueFunction>()).op, facts),
+            T_NextValueExpr => facts.refuse(Reason::Sequence),
+            T_TableFunc => table_function(node.cast(), facts),
+            tag if super::compat::converts_json(tag) && is_datetime(pg_sys::exprType(node)) => {
+                facts.refuse(Reason::TextToDatetime);
+            }
+            _ => {}
+        }
+    }
+}
+
+unsafe fn function_call(call: *mut pg_sys::FuncExpr, facts: &mut Facts) {
+    // SAFETY: the caller passes a FuncExpr; a Const argument of type text holds a text unless it is null.
+    unsafe {
+        type_of((*call).funcresulttype, facts);
+        if !CURRENT_SETTING.contains(&(*call).funcid.to_u32()) {
+            return;
+        }
+        match pointers::<pg_sys::Node>((*call).args).next() {
+            Some(name) if (*name).type_ == pg_sys::NodeTag::T_Const => {
+                let name = name.cast::<pg_sys::Const>();
+                if !(*name).constisnull {
+                    let text = pg_sys::text_to_cstring((*name).constvalue.cast_mut_ptr());
+                    add(&mut facts.settings, core::ffi::CStr::from_ptr(text).to_bytes().to_vec());
+                }
+            }
+            _ => facts.refuse(Reason::DynamicSetting),
+        }
+    }
+}
+
+/// XMLTABLE and JSON_TABLE convert text to the types of their columns.
+unsafe fn table_function(call: *mut pg_sys::TableFunc, facts: &mut Facts) {
+    // SAFETY: the caller passes a TableFunc, whose column types are a list of ids.
+    unsafe {
+        if let Some(types) = (*call).coltypes.as_ref() {
+            for cell in core::slice::from_raw_parts(types.elements, types.length as usize) {
+                if is_datetime(cell.oid_value) {
+                    facts.refuse(Reason::TextToDatetime);
+                }
+            }
+        }
+    }
+}
+
+fn session_value(op: pg_sys::SQLValueFunctionOp::Type, facts: &mut Facts) {
+    use pg_sys::SQLValueFunctionOp::*;
+    match op {
+        SVFOP_CURRENT_ROLE | SVFOP_CURRENT_USER | SVFOP_USER => facts.reads_role = true,
+        SVFOP_SESSION_USER => facts.reads_session_user = true,
+        // The database and the search path are in every key.
+        SVFOP_CURRENT_CATALOG | SVFOP_CURRENT_SCHEMA => {}
+        _ => facts.refuse(Reason::TimeFunction),
+    }
+}
+
+/// Types whose text Postgres makes from catalogs.
+fn type_of(kind: pg_sys::Oid, facts: &mut Facts) {
+    use pg_sys::*;
+    const FROM_CATALOGS: [Oid; 11] = [
+        REGPROCOID,
+        REGPROCEDUREOID,
+        REGOPEROID,
+        REGOPERATOROID,
+        REGCLASSOID,
+        REGCOLLATIONOID,
+        REGTYPEOID,
+        REGCONFIGOID,
+        REGDICTIONARYOID,
+        REGROLEOID,
+        REGNAMESPACEOID,
+    ];
+    // A text search configuration as a constant is an argument, and its changes are watched.
+    if FROM_CATALOGS.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID {
+        facts.refuse(Reason::CatalogDependent);
+    }
+}
+
+/// Types that understand 'now' and 'today'.
+pub(super) fn is_datetime(kind: pg_sys::Oid) -> bool {
+    [pg_sys::DATEOID, pg_sys::TIMEOID, pg_sys::TIMETZOID, pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID].contains(&kind)
+}
