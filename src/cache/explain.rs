@@ -81,7 +81,7 @@ fn hex(bytes: &[u8]) -> String {
 /// What a call would meet now: `local`, `shared`, or why neither.
 fn state(call: Call, handle: statements::Handle) -> String {
     key::begin();
-    if let Err(reason) = key::complete(handle, call, call.json(PARAMS)) {
+    if let Err(reason) = key::complete(handle, None, call.json(PARAMS)) {
         return reason.code().into();
     }
     let Some(snapshot) = super::commits::snapshot() else { return Reason::SnapshotUnsafe.code().into() };

@@ -3,9 +3,10 @@
 
 use super::key::{self, CLASS, PARAMS, QUERY, TAGS, TTL};
 use super::serve::{self, Form, Found};
-use super::stats::{self, Count, Part, Timed};
-use super::store::{self, Key};
-use super::{admission, classes, commits, leases, local, proof, raise, statements};
+use super::shared::{from_shared, served};
+use super::stats::{self, Count, Timed};
+use super::store::Key;
+use super::{admission, classes, commits, leases, proof, raise, statements};
 use crate::error::Error;
 use crate::pg::backend::BackendStatic;
 use crate::pg::bind::{self, Json, Parameters};
@@ -54,7 +55,9 @@ pub(super) struct Fill {
     /// Relations that executions below this one read, and functions that they set up.
     pub relations: Vec<u32>,
     pub functions: Vec<u32>,
-    captured: Vec<u8>,
+    /// Boxed, since the receiver of the rows holds its address while other calls come and go.
+    #[allow(clippy::box_collection, reason = "its address must not change")]
+    captured: Box<Vec<u8>>,
 }
 
 impl Fill {
@@ -63,7 +66,7 @@ impl Fill {
     }
 }
 
-static FILLS: BackendStatic<RefCell<Vec<Box<Fill>>>> = BackendStatic::new(RefCell::new(Vec::new()));
+static FILLS: BackendStatic<RefCell<Vec<Fill>>> = BackendStatic::new(RefCell::new(Vec::new()));
 /// Is a query running whose result might be stored?
 static RECORDS: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 /// What analysing found, on its way past a plain frame.
@@ -211,7 +214,7 @@ fn begin(
     params: Option<Json>,
     ttl_ms: Option<i64>,
     asked_class: Option<&[u8]>,
-) -> Option<Box<Fill>> {
+) -> Option<Fill> {
     let asked = asked_class.map(|name| or_raise(classes::named(&crate::pg::text::to_utf8(name))));
     let (table_class, refusal, is_sensitive, query_number) =
         statements::with(handle, |s| (s.class.clone(), s.refusal, s.is_sensitive, s.query_number))?;
@@ -232,11 +235,11 @@ fn begin(
     }
     // The statement may have been analysed after the key was begun.
     key::begin();
-    if let Err(reason) = key::complete(handle, call, params) {
+    if let Err(reason) = key::complete(handle, Some(call), params) {
         bypass = bypass.or(Some(reason));
     }
     let key = key::copy();
-    Some(Box::new(Fill {
+    Some(Fill {
         handle,
         shared_key: key::shared(&key),
         key,
@@ -250,75 +253,15 @@ fn begin(
         subtransaction: SUBTRANSACTION.get(),
         relations: Vec::new(),
         functions: Vec::new(),
-        captured: Vec::new(),
-    }))
+        captured: Box::default(),
+    })
 }
 
-fn push(fill: Box<Fill>, reason: Reason) -> Decision {
+fn push(fill: Fill, reason: Reason) -> Decision {
     serve::count_miss(Some((fill.class_number, fill.query_number)), reason);
     RECORDS.set(true);
     FILLS.borrow_mut().push(fill);
     Decision::Run
-}
-
-/// Looks among the shared results; one that may be served is copied to this session's.
-fn from_shared(fill: &Fill, ttl_ms: Option<i64>) -> Result<(), Reason> {
-    if !fill.class.tiers.l2 {
-        return Err(Reason::Absent);
-    }
-    let mut bytes = Vec::new();
-    let Some(entry) = store::get(&fill.shared_key, &mut bytes) else { return Err(Reason::Absent) };
-    let Ok(view) = steward_core::cache::payload::decode(&bytes) else { return Err(Reason::Absent) };
-    let snapshot = commits::snapshot().ok_or(Reason::SnapshotUnsafe)?;
-    match serve::check(view.deps(), &snapshot) {
-        Ok(()) => {}
-        Err(Reason::Stale) => {
-            if let Some(hits) = store::remove(&fill.shared_key, entry.created_us, Count::Invalidations) {
-                admission::invalidated(fill.fingerprint(), hits);
-            }
-            return Err(Reason::Stale);
-        }
-        Err(reason) => return Err(reason),
-    }
-    let age_ms = (clock::monotonic_ns() / 1000).saturating_sub(entry.created_us) / 1000;
-    if age_ms > fill.ttl_ms {
-        // Less time than the class's may have been asked for: others may still use it.
-        if ttl_ms.is_none() {
-            store::remove(&fill.shared_key, entry.created_us, Count::Expirations);
-        }
-        return Err(Reason::Expired);
-    }
-    let mut scratch = Vec::new();
-    let body = view.body(&mut scratch).map_err(|_| Reason::Absent)?;
-    let result = local::Result {
-        dependencies: view.deps().collect(),
-        relations: view.relations().collect(),
-        created_us: entry.created_us,
-        ttl_ms: fill.class.ttl_ms,
-        exec_us: entry.exec_us,
-        class: fill.class_number,
-        query: fill.query_number,
-        is_sensitive: entry.flags & store::SENSITIVE != 0,
-        tuples: Some(Buffer::copy_of(body.tuples)),
-        json: body.json.map(Buffer::copy_of),
-        key: fill.shared_key,
-        pending_hits: 0,
-        all_hits: 0,
-    };
-    stats::add(Count::SharedHits, 1);
-    stats::add(Count::SavedUs, u64::from(entry.exec_us));
-    stats::add_to(fill.class_number, fill.query_number, Part::SharedHits, 1);
-    stats::add_to(fill.class_number, fill.query_number, Part::SavedUs, u64::from(entry.exec_us));
-    local::put_or_hold(&fill.key, result, fill.class.tiers.l1);
-    Ok(())
-}
-
-/// What `from_shared` brought.
-fn served(handle: statements::Handle, begun_ns: u64) -> Option<Found> {
-    let prepared = statements::with(handle, |statement| statement.prepared)?;
-    let (tuples, json) = key::with(local::held)?;
-    stats::time(Timed::SharedHit, clock::monotonic_ns() - begun_ns);
-    Some(Found::new(prepared, tuples, json))
 }
 
 // One computes, others wait
@@ -437,7 +380,7 @@ fn max_result_bytes(class: &Class) -> usize {
 fn finish(form: Form, run: Run, received: Received, elapsed_ns: u64) -> Datum {
     let Some(mut fill) = FILLS.borrow_mut().pop() else { return Datum::from(0) };
     RECORDS.set(!FILLS.borrow().is_empty());
-    let tuples = core::mem::take(&mut fill.captured);
+    let tuples = core::mem::take(&mut *fill.captured);
     let json = (form == Form::Json).then(|| Buffer::copy_of(&rows::to_json(run.prepared, &tuples)));
     let datum = json.map_or(Datum::from(0), Buffer::to_datum);
     let computed = super::keep::Computed {

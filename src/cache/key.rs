@@ -64,9 +64,10 @@ pub fn settings() -> Vec<u8> {
     settings
 }
 
-/// Completes the key that `find_statement` began. `Err`: no answer to these parameters may be cached.
+/// Completes the key that was begun; `call` has the class and the tags that were asked for, if any could be. `Err`: no
+/// answer to these parameters may be cached.
 #[inline]
-pub fn complete(handle: statements::Handle, call: Call, params: Option<Json>) -> Result<(), Reason> {
+pub fn complete(handle: statements::Handle, call: Option<Call>, params: Option<Json>) -> Result<(), Reason> {
     let mut buffer = BUFFER.borrow_mut();
     let checked = statements::with(handle, |statement| {
         buffer.extend_from_slice(&statement.prefix);
@@ -74,12 +75,14 @@ pub fn complete(handle: statements::Handle, call: Call, params: Option<Json>) ->
         statement.parameters
     });
     let check = checked.ok_or(Reason::StatementChanged)?;
-    if !call.is_empty_array(TAGS) {
-        write_tags(&call.texts(TAGS), &mut buffer);
-    }
-    if let Some(class) = call.text(CLASS) {
-        buffer.push(b'C');
-        write_sized(class, &mut buffer);
+    if let Some(call) = call {
+        if !call.is_empty_array(TAGS) {
+            write_tags(&call.texts(TAGS), &mut buffer);
+        }
+        if let Some(class) = call.text(CLASS) {
+            buffer.push(b'C');
+            write_sized(class, &mut buffer);
+        }
     }
     if let Some(params) = params {
         if check == ParameterCheck::SpeaksOfNow && bind::speaks_of_now(params) {

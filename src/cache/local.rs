@@ -49,7 +49,10 @@ impl Result {
     }
 }
 
-static RESULTS: BackendStatic<RefCell<Option<LruCache<Box<[u8]>, Result>>>> = BackendStatic::new(RefCell::new(None));
+type Results = LruCache<Box<[u8]>, Result>;
+type Held = Option<(Box<[u8]>, Result)>;
+
+static RESULTS: BackendStatic<RefCell<Option<Results>>> = BackendStatic::new(RefCell::new(None));
 static SIZE_BYTES: BackendStatic<Cell<usize>> = BackendStatic::new(Cell::new(0));
 static FLUSHED_NS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 
@@ -79,7 +82,7 @@ pub fn put(key: &[u8], result: Result) -> bool {
 }
 
 /// The result that was held last for a caller whose class lets this session keep none.
-static HELD: BackendStatic<RefCell<Option<(Box<[u8]>, Result)>>> = BackendStatic::new(RefCell::new(None));
+static HELD: BackendStatic<RefCell<Held>> = BackendStatic::new(RefCell::new(None));
 
 /// Keeps a result, or only holds it until the next one is.
 pub fn put_or_hold(key: &[u8], result: Result, may_keep: bool) {

@@ -29,6 +29,7 @@ mod leases;
 mod local;
 mod proof;
 mod serve;
+mod shared;
 mod statements;
 mod stats;
 mod store;

@@ -82,7 +82,7 @@ fn quick(call: Call, begun_ns: u64) -> Result<Found, Reason> {
     if !candidate.path.is_current() {
         return Err(Reason::Absent);
     }
-    key::complete(candidate.handle, call, params)?;
+    key::complete(candidate.handle, Some(call), params)?;
     let found = look(candidate.handle, call.interval_ms(TTL), begun_ns)?;
     // This is the check that the executor would make, for the caller, now.
     candidate.rights.check();

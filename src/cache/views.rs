@@ -21,7 +21,7 @@ pub fn stats_rows(_: &Arguments) -> Vec<Vec<Value>> {
     let count = |which| Value::from(stats::count(which));
     let (stored, used) = store::used_bytes();
     let (local_bytes, local_entries) = local::used();
-    let entries: u64 = (0..store::SHARDS).map(|shard| store::count(shard)).sum();
+    let entries: u64 = (0..store::SHARDS).map(store::count).sum();
     let mut row: Vec<Value> = [
         Count::LocalHits,
         Count::SharedHits,
