@@ -5,7 +5,7 @@ DEMO_SCALE ?=
 export DEMO_SCALE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop test test-all bench-capture installcheck-postgres lint fmt install clean setup
+.PHONY: help demo demo-stop test test-all bench-cache stress-cache bench-capture installcheck-postgres lint fmt install clean setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## this list
 setup: ## install what is missing: Debian's Postgres 15 with headers, clang, cargo-pgrx
 	@tools/setup.sh
 
-demo: setup ## start a throw-away server with TPC-H data and show what pg_steward captures (DEMO_SCALE=...)
+demo: setup ## start a throw-away server with TPC-H data and show what pg_steward captures and caches (DEMO_SCALE=...)
 	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/demo.sh start
 
 demo-stop: ## stop the demo's server and remove its data
@@ -25,6 +25,12 @@ test: setup ## every test, on Postgres 15
 
 test-all: setup ## the server tests on Postgres 15, 17 and 18 (builds 17 and 18 at first, 3 minutes each)
 	@tools/run-all.sh
+
+bench-cache: setup ## what a cached result costs, against SELECT 1, a look-up, a hand-kept table, pgpool-II and Redis
+	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/bench-cache.sh
+
+stress-cache: setup ## a million cached reads beside writers of every kind, each compared with the query itself
+	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/stress-cache.sh
 
 bench-capture: setup ## what statement capture costs, against stock Postgres and pg_stat_statements
 	@PG_CONFIG=$$(tools/install-ext.sh 15) && PG_CONFIG=$$PG_CONFIG tools/bench-capture.sh

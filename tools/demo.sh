@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a throw-away Postgres with pg_steward, loads TPC-H data, runs a workload and shows what was captured.
+# Starts a throw-away Postgres with pg_steward, loads TPC-H data, runs a workload, and shows what was captured and what the cache does.
 # usage: PG_CONFIG=... tools/demo.sh start     (the demo; replaces an earlier one and leaves the server running)
 #        PG_CONFIG=... tools/demo.sh show      (shows again what the running demo has captured)
 #        tools/demo.sh stop                    (stops the server and deletes its data)
@@ -145,7 +145,10 @@ wait_for_worker() {
     say "The last events have not been written after 10 seconds; they may be missing below"
 }
 
-show() { run_psql -d demo -f "$REPO_DIR/pg_test/demo/show.sql"; }
+show() {
+    run_psql -d demo -f "$REPO_DIR/pg_test/demo/show.sql"
+    run_psql -d demo -f "$REPO_DIR/pg_test/demo/cache.sql"
+}
 
 say_how_to_go_on() {
     cat <<HOWTO
