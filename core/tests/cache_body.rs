@@ -193,3 +193,26 @@ proptest! {
         prop_assert!(hazards(&source).contains(&Hazard::TimeLiteral));
     }
 }
+
+#[test]
+fn names_of_settings_are_read_or_the_body_is_refused() {
+    use steward_core::cache::body::settings_read;
+    let read = |source| settings_read(source).map(|names| names.join(" "));
+    assert_eq!(read("select current_setting('app.tenant', true)"), Some("app.tenant".into()));
+    assert_eq!(
+        read("select pg_catalog.CURRENT_SETTING ( 'a.b' ) || \"current_setting\"('c.d')"),
+        Some("a.b c.d".into())
+    );
+    assert_eq!(read("select my_current_setting(x)"), Some(String::new()));
+    for refused in [
+        "current_setting('app.' || x)",
+        "current_setting(x)",
+        "current_setting(E'app.x')",
+        "current_setting('app.x' 'y')",
+        "current_setting('app.x'::text)",
+        "current_setting",
+        "SHOW work_mem",
+    ] {
+        assert_eq!(read(refused), None, "{refused}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::key::QUERY;
 use super::serve::{Form, answer};
-use super::{Cache, classes, commits, fill, local, stats, store, views};
+use super::{Cache, classes, commits, fill, local, statements, stats, store, views};
 use crate::error::{self, Error};
 use crate::pg::function::{Call, guarded, plain_function};
 use crate::pg::srf::{self, set_returning};
@@ -25,10 +25,12 @@ fn explain(call: Call) -> pg_sys::Datum {
     if !Cache::exists() {
         guarded(|| super::raise(error::not_preloaded()));
     }
+    statements::call_begins();
     if let Some(text) = call.text(QUERY) {
         fill::statement_of(text);
     }
     guarded(move || srf::fill(call, views::explain(call)));
+    statements::call_ends();
     call.no_value()
 }
 

@@ -50,7 +50,7 @@ fn inputs(statement: &statements::Statement) -> Vec<Json> {
     let inputs = &statement.inputs;
     let mut all = vec![
         input("database", session::database_id(), "always"),
-        input("query tree", hex(&statement.prefix[..32]), "query, views and policies"),
+        input("query tree", hex(&statement.tree), "query, views and policies"),
         input("search_path", session_state::schemas_of_path(), "always"),
     ];
     let opaque = format!("function {}", inputs.opaque.join(", "));
@@ -62,7 +62,9 @@ fn inputs(statement: &statements::Statement) -> Vec<Json> {
         all.push(input("session_user", session_state::role_name(session_state::session_user_id()), why));
     }
     for name in &inputs.settings {
-        let value = session_state::setting_bytes(name).map(crate::pg::text::to_utf8);
+        let value = (!session_state::is_restricted(name))
+            .then(|| session_state::setting_bytes(name).map(crate::pg::text::to_utf8))
+            .flatten();
         all.push(input(&name.to_string_lossy(), value, "query, view or policy"));
     }
     if inputs.custom_settings {
@@ -80,8 +82,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// What a call would meet now: `local`, `shared`, or why neither.
 fn state(call: Call, handle: statements::Handle) -> String {
-    key::begin();
-    if let Err(reason) = key::complete(handle, None, call.json(PARAMS)) {
+    if let Err(reason) = key::make(handle, None, call.json(PARAMS)) {
         return reason.code().into();
     }
     let Some(snapshot) = super::commits::snapshot() else { return Reason::SnapshotUnsafe.code().into() };

@@ -6,7 +6,7 @@ use super::serve::{self, Form, Found};
 use super::shared::{from_shared, served};
 use super::stats::{self, Count, Timed};
 use super::store::Key;
-use super::{admission, classes, commits, leases, proof, raise, statements};
+use super::{admission, analysis, classes, commits, leases, proof, raise, statements};
 use crate::error::Error;
 use crate::pg::backend::BackendStatic;
 use crate::pg::bind::{self, Json, Parameters};
@@ -70,7 +70,7 @@ static FILLS: BackendStatic<RefCell<Vec<Fill>>> = BackendStatic::new(RefCell::ne
 /// Is a query running whose result might be stored?
 static RECORDS: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 /// What analysing found, on its way past a plain frame.
-static FINDINGS: BackendStatic<RefCell<Option<statements::Findings>>> = BackendStatic::new(RefCell::new(None));
+static FINDINGS: BackendStatic<RefCell<Option<analysis::Findings>>> = BackendStatic::new(RefCell::new(None));
 static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
 
 /// Reports an error of ours, inside a guard.
@@ -83,20 +83,21 @@ fn or_raise<T>(result: Result<T, CacheError>) -> T {
 /// The statement of a call, analysed now unless it is known. A plain frame.
 pub fn statement_of(text: &[u8]) -> statements::Handle {
     inval::accept();
-    if let Some(candidate) = key::find_statement(text)
+    if let Some(candidate) = statements::find(text)
         && candidate.path.is_current()
     {
         return candidate.handle;
     }
     let news = statements::news();
     let draft = statement::draft(text);
-    let analysed = guarded(move || judged(draft, text));
-    let prepared = statement::prepare(analysed);
+    let (analysed, may_be_parallel) = guarded(move || judged(draft, text));
+    let prepared = statement::prepare(analysed, may_be_parallel);
     let text: *const [u8] = text;
     guarded(move || keep(prepared, text, news))
 }
 
-fn judged(draft: Draft, text: &[u8]) -> Analysed {
+/// The analysed query, and whether it may run in parallel: what functions do in another process is not seen here.
+fn judged(draft: Draft, text: &[u8]) -> (Analysed, bool) {
     let analysed = or_raise(match draft {
         Draft::Query(analysed) => Ok(analysed),
         Draft::Empty => Err(CacheError::EmptyQuery),
@@ -104,16 +105,17 @@ fn judged(draft: Draft, text: &[u8]) -> Analysed {
         Draft::NotSelect(found) => Err(CacheError::NotSelect { found: crate::pg::text::literal(found) }),
         Draft::SelectInto => Err(CacheError::SelectInto),
     });
-    let findings = or_raise(statements::judge(analysed, text));
+    let findings = or_raise(analysis::judge(analysed, text));
+    let may_be_parallel = findings.may_be_parallel;
     *FINDINGS.borrow_mut() = Some(findings);
-    analysed
+    (analysed, may_be_parallel)
 }
 
 fn keep(prepared: Prepared, text: *const [u8], news: u64) -> statements::Handle {
     let Some(findings) = FINDINGS.borrow_mut().take() else {
         raise(crate::error::limit_exceeded("analysed statement is gone".into(), ""))
     };
-    statements::keep(prepared, findings, crate::pg::text::bytes(text), &key::settings(), news)
+    statements::keep(prepared, findings, crate::pg::text::bytes(text), news)
 }
 
 // Decision
@@ -185,7 +187,7 @@ fn decide(call: Call, handle: statements::Handle, asked: Asked<'_>, missed: Reas
     if missed == Reason::SnapshotUnsafe {
         commits::settle();
     }
-    let reason = match from_shared(&fill, ttl_ms) {
+    let reason = match from_shared(&fill) {
         Ok(()) => return Decision::Serve,
         Err(Reason::Absent) => missed,
         Err(reason) => reason,
@@ -233,9 +235,7 @@ fn begin(
     if !class.tiers.l1 && !class.tiers.l2 {
         bypass = bypass.or(Some(Reason::ClassDenied));
     }
-    // The statement may have been analysed after the key was begun.
-    key::begin();
-    if let Err(reason) = key::complete(handle, Some(call), params) {
+    if let Err(reason) = key::make(handle, Some(call), params) {
         bypass = bypass.or(Some(reason));
     }
     let key = key::copy();
@@ -247,7 +247,7 @@ fn begin(
         class,
         query_number,
         ttl_ms,
-        tags: call.texts(TAGS),
+        tags: if call.is_empty_array(TAGS) { Vec::new() } else { call.texts(TAGS) },
         bypass,
         holds_lease: false,
         subtransaction: SUBTRANSACTION.get(),
@@ -292,8 +292,7 @@ fn wait_for(handle: statements::Handle, wait: Wait, begun_ns: u64) -> Plan {
     }
     inval::accept();
     let found = guarded(move || {
-        let came =
-            statements::is_valid(handle) && FILLS.borrow().last().is_some_and(|fill| from_shared(fill, None).is_ok());
+        let came = statements::is_valid(handle) && FILLS.borrow().last().is_some_and(|fill| from_shared(fill).is_ok());
         stats::add(if came { Count::WaitsServed } else { Count::WaitsTimedOut }, 1);
         came
     });
@@ -338,11 +337,9 @@ pub fn run(call: Call, form: Form, run: Run, begun_ns: u64) -> Datum {
     let Some(params) = call.json(PARAMS) else { return call.no_value() };
     let parameters: Parameters = guarded(move || or_raise(bind::bind(run.prepared, params)));
     let mut receiver: Receiver = guarded(move || receiver(call, form, run));
-    statements::runs(true);
     let started_ns = clock::monotonic_ns();
     statement::run(run.prepared, parameters, receiver.as_dest());
     let elapsed_ns = clock::monotonic_ns() - started_ns;
-    statements::runs(false);
     inval::accept();
     let received = receiver.received();
     let datum = guarded(move || finish(form, run, received, elapsed_ns));
@@ -365,10 +362,10 @@ fn receiver(call: Call, form: Form, run: Run) -> Receiver {
     // JSON is made of all rows; a set is filled as they come, and only what may be stored is kept besides.
     let max_bytes = match (form, fill.bypass) {
         (Form::Json, _) => usize::MAX,
-        (Form::Rows, Some(_)) => return Receiver::new(set, None, 0),
+        (Form::Rows, Some(_)) => return Receiver::new(run.prepared, set, None, 0),
         (Form::Rows, None) => max_result_bytes(&fill.class),
     };
-    Receiver::new(set, Some(&mut fill.captured), max_bytes)
+    Receiver::new(run.prepared, set, Some(&mut fill.captured), max_bytes)
 }
 
 fn max_result_bytes(class: &Class) -> usize {
@@ -458,7 +455,6 @@ pub fn abandon_since(subtransaction: u32) {
     while FILLS.borrow().last().is_some_and(|fill| fill.subtransaction >= subtransaction) {
         drop_fill();
     }
-    statements::runs_left(FILLS.borrow().len() as u32);
 }
 
 /// The transaction is over.

@@ -40,32 +40,40 @@ impl XactObserver for Cache {
     #[inline(always)]
     fn committed() {
         commits::committed();
-        fill::transaction_ended();
+        transaction_ended();
     }
 
     fn prepared() {
         commits::prepared();
-        fill::transaction_ended();
+        transaction_ended();
     }
 
     fn aborted() {
         commits::aborted();
-        fill::transaction_ended();
+        transaction_ended();
     }
 
     fn subtransaction_starts(id: u32) {
         commits::subtransaction_starts(id);
         fill::subtransaction_starts(id);
+        statements::subtransaction_starts(id);
     }
 
     fn subtransaction_aborted(id: u32) {
         commits::subtransaction_aborted(id);
         fill::abandon_since(id);
+        statements::subtransaction_aborted(id);
     }
 
     fn session_ends() {
         local::session_ends();
     }
+}
+
+#[inline(always)]
+fn transaction_ended() {
+    fill::transaction_ended();
+    statements::transaction_ended();
 }
 
 impl CatalogObserver for Cache {

@@ -14,6 +14,8 @@ use steward_core::cache::shard::NewEntry;
 /// Results above this size are compressed.
 const COMPRESS_ABOVE_BYTES: usize = 100 * 1024;
 
+const CURRENT_SETTING: [u32; 2] = [2077, 3294];
+
 /// A result as it came.
 pub struct Computed<'a> {
     pub rows: u32,
@@ -65,14 +67,19 @@ fn proved(fill: &Fill) -> Result<(Vec<u32>, Vec<u32>), Reason> {
     if let Some(reason) = proof.refusal {
         return Err(reason);
     }
-    let reads_session = proof.reads_session || !proof.opaque.is_empty();
-    if reads_session && !inputs.custom_settings || proof.names_own_settings && !inputs.own_settings {
+    let reads_session = proof.reads_session || proof.reads_session_user || !proof.opaque.is_empty();
+    let reads_settings = fill.functions.iter().any(|function| CURRENT_SETTING.contains(function));
+    // What is below a function that counts as IMMUTABLE is in no key: neither settings, nor whose rights were checked.
+    if (reads_session || !extra.is_empty()) && !inputs.custom_settings
+        || proof.names_own_settings && !inputs.own_settings
+        || reads_settings && !inputs.custom_settings && inputs.settings.is_empty()
+    {
         return Err(Reason::UnprovableFunction);
     }
     proof::dependencies(&extra, &mut relations)?;
     slots.extend(relations.iter().map(|relation| commits::relation_slot(*relation)));
     slots.extend(fill.tags.iter().map(|tag| commits::name_slot("tag", tag)));
-    if proof.reads_roles {
+    if proof.reads_roles || !extra.is_empty() {
         slots.push(commits::roles_slot());
     }
     slots.sort_unstable();

@@ -1,16 +1,16 @@
 //! The key of a call: everything that its answer depends on, besides the versions of what it reads.
 //!
-//! The canonical key is a string of bytes that is equal only for equal inputs: settings, then the statement's prefix
-//! (tree, database, search path, role where it matters), what else it reads of the session, tags and class where the
-//! caller gives them, and last the parameters. A session's own results are found by the whole string, the shared ones by
-//! its BLAKE3 hash under a key that is drawn at each start of the server.
+//! The canonical key is a string of bytes that is equal only for equal inputs: the statement's base (a BLAKE3 hash of its
+//! tree, the settings, database, search path, and role where it matters), what else it reads of the session, tags and
+//! class where the caller gives them, and last the parameters. A session's own results are found by the whole string, the
+//! shared ones by its hash under a secret that is drawn at each start of the server.
 
-use super::statements::{self, Candidate, ParameterCheck};
+use super::analysis::{self, ParameterCheck};
+use super::statements;
 use super::store::Key;
 use crate::pg::backend::BackendStatic;
 use crate::pg::bind::{self, Json};
 use crate::pg::function::Call;
-use crate::pg::session_state;
 use crate::pg::shmem::SharedWords;
 use core::cell::RefCell;
 use core::sync::atomic::Ordering::Relaxed;
@@ -41,37 +41,15 @@ pub fn create() {
     }
 }
 
-/// Finds the statement of a call among those analysed, and begins its key.
-#[inline]
-pub fn find_statement(text: &[u8]) -> Option<Candidate> {
-    let mut buffer = BUFFER.borrow_mut();
-    buffer.clear();
-    session_state::write_settings(&mut buffer);
-    statements::find(text, &buffer)
-}
-
-/// Begins a key anew.
-pub fn begin() {
-    let mut buffer = BUFFER.borrow_mut();
-    buffer.clear();
-    session_state::write_settings(&mut buffer);
-}
-
-/// The settings that a statement's meaning depends on, as they are now.
-pub fn settings() -> Vec<u8> {
-    let mut settings = Vec::new();
-    session_state::write_settings(&mut settings);
-    settings
-}
-
-/// Completes the key that was begun; `call` has the class and the tags that were asked for, if any could be. `Err`: no
+/// Makes the key of a call; `call` has the class and the tags that were asked for, if any could be. `Err`: no
 /// answer to these parameters may be cached.
 #[inline]
-pub fn complete(handle: statements::Handle, call: Option<Call>, params: Option<Json>) -> Result<(), Reason> {
+pub fn make(handle: statements::Handle, call: Option<Call>, params: Option<Json>) -> Result<(), Reason> {
     let mut buffer = BUFFER.borrow_mut();
+    buffer.clear();
     let checked = statements::with(handle, |statement| {
-        buffer.extend_from_slice(&statement.prefix);
-        statements::write_inputs(&statement.inputs, &mut buffer);
+        buffer.extend_from_slice(&statement.base);
+        analysis::write_inputs(&statement.inputs, &mut buffer);
         statement.parameters
     });
     let check = checked.ok_or(Reason::StatementChanged)?;
@@ -108,7 +86,7 @@ fn write_sized(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Runs `look` with the key that was completed last. It must not begin another.
+/// Runs `look` with the key that was made last. It must not make another.
 #[inline]
 pub fn with<R>(look: impl FnOnce(&[u8]) -> R) -> R {
     look(&BUFFER.borrow())

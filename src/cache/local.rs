@@ -160,8 +160,30 @@ fn count_hits(result: &Result) {
     }
 }
 
+/// Hits on shared results that are not yet in the shared counts: class, query, how many, time saved.
+static SHARED_HITS: BackendStatic<RefCell<Vec<[u64; 4]>>> = BackendStatic::new(RefCell::new(Vec::new()));
+
+/// Counts a hit on a shared result.
+pub fn count_shared(class: u32, query: u32, exec_us: u32) {
+    let mut pending = SHARED_HITS.borrow_mut();
+    let (class, query) = (u64::from(class), u64::from(query));
+    match pending.iter_mut().find(|known| known[0] == class && known[1] == query) {
+        Some(known) => {
+            known[2] += 1;
+            known[3] += u64::from(exec_us);
+        }
+        None => pending.push([class, query, 1, u64::from(exec_us)]),
+    }
+}
+
 /// Adds the hits of this session to the shared counts.
 pub fn flush() {
+    for [class, query, hits, saved_us] in SHARED_HITS.borrow_mut().drain(..) {
+        stats::add(Count::SharedHits, hits);
+        stats::add(Count::SavedUs, saved_us);
+        stats::add_to(class as u32, query as u32, Part::SharedHits, hits);
+        stats::add_to(class as u32, query as u32, Part::SavedUs, saved_us);
+    }
     if let Some(results) = RESULTS.borrow_mut().as_mut() {
         for (_, result) in results.iter_mut() {
             count_hits(result);

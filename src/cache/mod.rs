@@ -17,6 +17,7 @@
 //! (what happens when there is none), `api` (SQL).
 
 mod admission;
+mod analysis;
 pub mod api;
 mod classes;
 mod commits;

@@ -1,9 +1,9 @@
 //! Is it proved that a query's answer depends on nothing but what its key and its dependencies say?
 
 use crate::pg::functions::{self, Function, Language};
+use crate::pg::guc;
 use crate::pg::relations;
 use crate::pg::tree::Facts;
-use crate::pg::{guc, session};
 use crate::settings;
 use std::collections::BTreeSet;
 use steward_core::cache::body::{self, BodyFacts, Hazard};
@@ -24,6 +24,9 @@ pub struct Proof {
     /// Does a body speak of this extension's own settings, which otherwise are no part of the key?
     pub names_own_settings: bool,
     pub reads_roles: bool,
+    pub reads_session_user: bool,
+    /// Does it turn values to JSON?
+    pub renders_json: bool,
     /// Does something below a function read the role or a setting?
     pub reads_session: bool,
     pub refusal: Option<Reason>,
@@ -52,8 +55,7 @@ impl Proof {
         let Some(function) = functions::describe(oid).filter(|_| depth < MAX_DEPTH) else {
             return self.refuse(Reason::UnprovableFunction);
         };
-        let trusted =
-            function.volatility == b'i' && (function.is_builtin || guc::bool(&settings::CACHE_TRUST_IMMUTABLE));
+        let trusted = function.volatility == b'i' && (function.is_builtin || is_believed(&function));
         if function.is_aggregate && !function.is_builtin {
             functions::of_aggregate(oid).into_iter().for_each(|part| self.function(part, depth + 1));
         } else if function.volatility == b'v' {
@@ -74,14 +76,32 @@ impl Proof {
     }
 
     fn builtin(&mut self, function: &Function) {
+        self.renders_json |= function.name.contains("json");
         match stable_builtin(&function.name) {
             // Names of settings were collected from the tree, or the tree was refused.
             Verdict::Safe | Verdict::Setting => {}
-            Verdict::Roles => self.reads_roles = true,
+            Verdict::Roles => self.reads_role(&function.name),
             Verdict::Time if function.name.ends_with("_in") => self.refuse(Reason::TextToDatetime),
             Verdict::Time => self.refuse(Reason::TimeFunction),
             Verdict::Catalog => self.refuse(Reason::CatalogDependent),
             Verdict::Session | Verdict::Unknown => self.refuse(Reason::UnprovableFunction),
+        }
+    }
+
+    fn reads_role(&mut self, name: &str) {
+        match name {
+            "session_user" => self.reads_session_user = true,
+            // How the session was authenticated is in no key.
+            "system_user" => self.refuse(Reason::UnprovableFunction),
+            _ => {}
+        }
+        self.reads_roles = true;
+    }
+
+    /// Below a function the key holds every custom setting, but no other.
+    fn reads_settings<'a>(&mut self, names: impl IntoIterator<Item = &'a [u8]>) {
+        if !names.into_iter().all(|name| name.contains(&b'.')) {
+            self.refuse(Reason::DynamicSetting);
         }
     }
 
@@ -99,10 +119,14 @@ impl Proof {
             }
             // A parsed body keeps 'now' as the moment when it was made, which is the same every time.
             facts.functions.iter().for_each(|called| self.function(*called, depth + 1));
-            if let Some(reason) = facts.refusals.first().filter(|reason| **reason != Reason::DynamicSetting) {
+            if let Some(reason) = facts.refusals.first() {
                 self.refuse(*reason);
             }
-            return;
+            return self.reads_settings(facts.settings.iter().map(Vec::as_slice));
+        }
+        match body::settings_read(&function.body) {
+            Some(names) => self.reads_settings(names.iter().map(String::as_bytes)),
+            None => self.refuse(Reason::DynamicSetting),
         }
         self.text(&body::read_body(&function.body), depth);
     }
@@ -112,16 +136,11 @@ impl Proof {
             return self.refuse(hazard_reason(*hazard));
         }
         for name in facts.names.iter().chain(&facts.fields) {
-            functions::named(name).into_iter().for_each(|called| self.called_by_name(called, depth));
+            functions::named(name).into_iter().for_each(|called| self.function(called, depth + 1));
         }
         for operator in &facts.operators {
             functions::of_operator(operator).into_iter().for_each(|called| self.function(called, depth + 1));
         }
-    }
-
-    /// The name in a body may mean any function that has it. Setting readers are covered by the wide key.
-    fn called_by_name(&mut self, called: u32, depth: u32) {
-        self.function(called, depth + 1);
     }
 
     /// Judges what was seen while a query ran that called functions: relations that they read, functions that were set up.
@@ -132,6 +151,7 @@ impl Proof {
                 let mut facts = Facts::default();
                 tree.collect(&mut facts);
                 self.reads_session |= facts.reads_role || facts.reads_session_user || !facts.settings.is_empty();
+                self.reads_settings(facts.settings.iter().map(Vec::as_slice));
                 self.judge(&facts);
             });
         }
@@ -144,6 +164,20 @@ impl Proof {
     pub fn judged(&self) -> impl Iterator<Item = u32> + '_ {
         self.functions.iter().copied()
     }
+}
+
+/// Is a user's function that is declared IMMUTABLE what it says? One whose body can be read is read if it speaks of the
+/// session, of tables, or of other functions of users: declaring such helpers IMMUTABLE is a common mistake.
+fn is_believed(function: &Function) -> bool {
+    guc::bool(&settings::CACHE_TRUST_IMMUTABLE)
+        && (!matches!(function.language, Language::Sql | Language::PlPgSql)
+            || (!function.body.is_empty() && !body::reaches_out(&function.body) && !calls_users(&function.body)))
+}
+
+fn calls_users(source: &str) -> bool {
+    let is_users = |function: &u32| functions::describe(*function).is_none_or(|function| !function.is_builtin);
+    let facts = body::read_body(source);
+    facts.names.iter().chain(&facts.fields).flat_map(|name| functions::named(name)).any(|function| is_users(&function))
 }
 
 fn volatile(function: &Function) -> Reason {
@@ -204,6 +238,7 @@ fn check(oid: u32) -> Result<(), Reason> {
 }
 
 /// A circumstance of the session that rules the cache out for every call.
+#[inline]
 pub fn circumstance() -> Option<Reason> {
     use crate::pg::{snapshot, writes};
     if !guc::bool(&settings::CACHE_ENABLED) {
@@ -212,7 +247,7 @@ pub fn circumstance() -> Option<Reason> {
         Some(Reason::Parallel)
     } else if snapshot::is_serializable() {
         Some(Reason::Serializable)
-    } else if session::in_recovery() {
+    } else if snapshot::in_recovery() {
         Some(Reason::InRecovery)
     } else if snapshot::is_walsender() {
         Some(Reason::SnapshotUnsafe)

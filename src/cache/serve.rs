@@ -7,7 +7,7 @@ use super::fill::{self, Plan};
 use super::key::{self, PARAMS, QUERY, TTL};
 use super::local;
 use super::stats::{self, Count, Timed};
-use super::{Cache, commits, proof, statements};
+use super::{Cache, commits, proof, shared, statements};
 use crate::pg::buffer::Buffer;
 use crate::pg::function::{Call, guarded};
 use crate::pg::rows::{self, RowSet};
@@ -54,6 +54,14 @@ enum Check {
 
 /// Answers a call of `cached` or `cached_json`.
 pub fn answer(call: Call, form: Form) -> Datum {
+    statements::call_begins();
+    let datum = answer_call(call, form);
+    statements::call_ends();
+    datum
+}
+
+#[inline(always)]
+fn answer_call(call: Call, form: Form) -> Datum {
     let begun_ns = clock::monotonic_ns();
     if !Cache::exists() {
         guarded(|| super::raise(crate::error::not_preloaded()));
@@ -78,18 +86,22 @@ fn quick(call: Call, begun_ns: u64) -> Result<Found, Reason> {
     let Some(text) = call.text(QUERY) else { return Err(Reason::Absent) };
     let params = call.json(PARAMS);
     inval::accept();
-    let Some(candidate) = key::find_statement(text) else { return Err(Reason::Absent) };
+    let Some(candidate) = statements::find(text) else { return Err(Reason::Absent) };
     if !candidate.path.is_current() {
         return Err(Reason::Absent);
     }
-    key::complete(candidate.handle, Some(call), params)?;
-    let found = look(candidate.handle, call.interval_ms(TTL), begun_ns)?;
+    key::make(candidate.handle, Some(call), params)?;
+    let ttl_ms = call.interval_ms(TTL);
+    let found = match look(candidate.handle, ttl_ms, begun_ns) {
+        Err(Reason::Absent | Reason::Stale) => shared::find(candidate.handle, call, ttl_ms, begun_ns)?,
+        found => found?,
+    };
     // This is the check that the executor would make, for the caller, now.
     candidate.rights.check();
     Ok(found)
 }
 
-/// Looks up the key that was completed last.
+/// Looks up the key that was made last.
 #[inline(always)]
 fn look(handle: statements::Handle, ttl_ms: Option<i64>, now_ns: u64) -> Result<Found, Reason> {
     let Some(snapshot) = commits::snapshot() else { return Err(Reason::SnapshotUnsafe) };
@@ -203,13 +215,8 @@ fn render(found: Found) -> Datum {
 
 #[inline(never)]
 fn restore(call: Call, found: Found) -> Datum {
-    guarded(move || {
-        let set: RowSet = fill::result_set(call, found.prepared);
-        match found.tuples {
-            Some(tuples) => rows::restore(found.prepared, tuples.bytes(), set),
-            None => super::raise(crate::error::limit_exceeded("cached rows are gone".into(), "")),
-        }
-    });
+    let set: RowSet = guarded(move || fill::result_set(call, found.prepared));
+    rows::restore(found.prepared, found.tuples.map_or(&[], Buffer::bytes), set);
     call.no_value()
 }
 

@@ -1,38 +1,94 @@
 //! From the shared results to this session's.
 
 use super::fill::Fill;
+use super::key::CLASS;
 use super::serve::{self, Found};
-use super::stats::{self, Count, Part, Timed};
-use super::{admission, commits, key, local, statements, store};
+use super::stats::{self, Count, Timed};
+use super::store::{self, Key};
+use super::{admission, commits, key, local, statements};
+use crate::pg::backend::BackendStatic;
 use crate::pg::buffer::Buffer;
 use crate::pg::clock;
+use crate::pg::function::Call;
+use core::cell::{Cell, RefCell};
 use steward_core::cache::payload;
 use steward_core::cache::reason::Reason;
+use steward_core::cache::shard::Entry;
 
-/// Looks among the shared results; one that may be served is copied to this session's.
-pub fn from_shared(fill: &Fill, ttl_ms: Option<i64>) -> Result<(), Reason> {
+/// What holds for the shared results of a call.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// May the session keep a copy?
+    pub keeps_local: bool,
+    pub class_ttl_ms: u64,
+    /// The same, or less if the caller asked for less.
+    pub ttl_ms: u64,
+}
+
+/// One in so many hits is timed.
+const TIMED_ONE_IN: u32 = 16;
+
+/// Bytes on their way; kept, so that the usual hit allocates nothing for them.
+static SCRATCH: BackendStatic<RefCell<Vec<u8>>> = BackendStatic::new(RefCell::new(Vec::new()));
+static HITS: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+
+/// Looks for the result of the key that was made last, where nothing has to be said or decided about the call. The result
+/// may be served after the check of privileges.
+#[inline(never)]
+pub fn find(handle: statements::Handle, call: Call, ttl_ms: Option<i64>, begun_ns: u64) -> Result<Found, Reason> {
+    let known = statements::with(handle, |statement| (statement.prepared, statement.shared));
+    let (prepared, Some(rules)) = known.ok_or(Reason::StatementChanged)? else { return Err(Reason::Absent) };
+    // Who asks for a class or too long a time is told what he gets, on the long way.
+    let ttl_ms = match ttl_ms.map(u64::try_from) {
+        None => rules.ttl_ms,
+        Some(Ok(ms)) if ms > 0 && ms <= rules.ttl_ms => ms,
+        Some(_) => return Err(Reason::Absent),
+    };
+    if call.text(CLASS).is_some() {
+        return Err(Reason::Absent);
+    }
+    key::with(|key| bring(key, &key::shared(key), Rules { ttl_ms, ..rules }))?;
+    let (tuples, json) = key::with(local::held).ok_or(Reason::Absent)?;
+    note_time(begun_ns);
+    Ok(Found::new(prepared, tuples, json))
+}
+
+/// The same for a call that is being answered.
+pub fn from_shared(fill: &Fill) -> Result<(), Reason> {
     if !fill.class.tiers.l2 {
         return Err(Reason::Absent);
     }
-    let mut bytes = Vec::new();
-    let Some(entry) = store::get(&fill.shared_key, &mut bytes) else { return Err(Reason::Absent) };
-    let Ok(view) = payload::decode(&bytes) else { return Err(Reason::Absent) };
+    let rules = Rules { keeps_local: fill.class.tiers.l1, class_ttl_ms: fill.class.ttl_ms, ttl_ms: fill.ttl_ms };
+    bring(&fill.key, &fill.shared_key, rules)
+}
+
+/// Copies a shared result that may be served to this session's.
+fn bring(key: &[u8], shared_key: &Key, rules: Rules) -> Result<(), Reason> {
+    let mut bytes = SCRATCH.borrow_mut();
+    let entry = store::get(shared_key, &mut bytes).ok_or(Reason::Absent)?;
+    let brought = copy(key, shared_key, rules, &entry, &bytes);
+    if entry.flags & store::SENSITIVE != 0 {
+        bytes.fill(0);
+    }
+    brought
+}
+
+fn copy(key: &[u8], shared_key: &Key, rules: Rules, entry: &Entry, bytes: &[u8]) -> Result<(), Reason> {
+    let view = payload::decode(bytes).map_err(|_| Reason::Absent)?;
     let snapshot = commits::snapshot().ok_or(Reason::SnapshotUnsafe)?;
-    match serve::check(view.deps(), &snapshot) {
-        Ok(()) => {}
-        Err(Reason::Stale) => {
-            if let Some(hits) = store::remove(&fill.shared_key, entry.created_us, Count::Invalidations) {
-                admission::invalidated(fill.fingerprint(), hits);
-            }
-            return Err(Reason::Stale);
+    if let Err(reason) = serve::check(view.deps(), &snapshot) {
+        if reason == Reason::Stale
+            && let Some(hits) = store::remove(shared_key, entry.created_us, Count::Invalidations)
+        {
+            admission::invalidated(shared_key[0], hits);
         }
-        Err(reason) => return Err(reason),
+        return Err(reason);
     }
     let age_ms = (clock::monotonic_ns() / 1000).saturating_sub(entry.created_us) / 1000;
-    if age_ms > fill.ttl_ms {
+    if age_ms > rules.ttl_ms {
         // Less time than the class's may have been asked for: others may still use it.
-        if ttl_ms.is_none() {
-            store::remove(&fill.shared_key, entry.created_us, Count::Expirations);
+        if age_ms > rules.class_ttl_ms {
+            store::remove(shared_key, entry.created_us, Count::Expirations);
         }
         return Err(Reason::Expired);
     }
@@ -42,22 +98,19 @@ pub fn from_shared(fill: &Fill, ttl_ms: Option<i64>) -> Result<(), Reason> {
         dependencies: view.deps().collect(),
         relations: view.relations().collect(),
         created_us: entry.created_us,
-        ttl_ms: fill.class.ttl_ms,
+        ttl_ms: rules.class_ttl_ms,
         exec_us: entry.exec_us,
-        class: fill.class_number,
-        query: fill.query_number,
+        class: entry.class,
+        query: entry.query,
         is_sensitive: entry.flags & store::SENSITIVE != 0,
         tuples: Some(Buffer::copy_of(body.tuples)),
         json: body.json.map(Buffer::copy_of),
-        key: fill.shared_key,
+        key: *shared_key,
         pending_hits: 0,
         all_hits: 0,
     };
-    stats::add(Count::SharedHits, 1);
-    stats::add(Count::SavedUs, u64::from(entry.exec_us));
-    stats::add_to(fill.class_number, fill.query_number, Part::SharedHits, 1);
-    stats::add_to(fill.class_number, fill.query_number, Part::SavedUs, u64::from(entry.exec_us));
-    local::put_or_hold(&fill.key, result, fill.class.tiers.l1);
+    local::count_shared(entry.class, entry.query, entry.exec_us);
+    local::put_or_hold(key, result, rules.keeps_local);
     Ok(())
 }
 
@@ -65,6 +118,16 @@ pub fn from_shared(fill: &Fill, ttl_ms: Option<i64>) -> Result<(), Reason> {
 pub fn served(handle: statements::Handle, begun_ns: u64) -> Option<Found> {
     let prepared = statements::with(handle, |statement| statement.prepared)?;
     let (tuples, json) = key::with(local::held)?;
-    stats::time(Timed::SharedHit, clock::monotonic_ns() - begun_ns);
+    note_time(begun_ns);
     Some(Found::new(prepared, tuples, json))
+}
+
+fn note_time(begun_ns: u64) {
+    let hits = HITS.get();
+    HITS.set(hits.wrapping_add(1));
+    if hits % TIMED_ONE_IN == 0 {
+        let now_ns = clock::monotonic_ns();
+        stats::time(Timed::SharedHit, now_ns - begun_ns);
+        local::flush_sometimes(now_ns);
+    }
 }

@@ -3,58 +3,38 @@
 //! A statement is dropped when a message of Postgres's tells of a change of anything that its meaning depends on, so it is
 //! always what analysing its text afresh would give.
 
-use super::{classes, commits, proof, stats};
+use super::{analysis, commits, stats};
 use crate::pg::Rights;
 use crate::pg::backend::BackendStatic;
 use crate::pg::session_state::{self, SearchPath};
-use crate::pg::statement::{Analysed, Prepared};
-use crate::pg::{bind, functions, guc, session, statement};
+use crate::pg::statement::Prepared;
+use crate::pg::{guc, session, statement};
 use crate::settings;
 use core::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CString;
 use steward_core::cache::class::Class;
 use steward_core::cache::reason::Reason;
-use steward_core::cache::versions::GLOBAL_SLOT;
-use steward_core::error::CacheError;
-
-/// What the key takes in besides the statement, the settings that are always in it, and the parameters.
-#[derive(Clone, Default)]
-pub struct Inputs {
-    pub role: bool,
-    pub session_user: bool,
-    pub settings: Vec<CString>,
-    /// Every custom setting, since a function was called whose reading is not known.
-    pub custom_settings: bool,
-    pub own_settings: bool,
-    /// The functions for whose sake.
-    pub opaque: Vec<String>,
-}
-
-/// What the parameters' types mean for the key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum ParameterCheck {
-    /// The document decides.
-    None,
-    /// A word such as 'now' would be read as the present.
-    SpeaksOfNow,
-}
 
 /// An analysed statement.
 pub struct Statement {
     pub text: Box<[u8]>,
     pub role: u32,
     settings: Box<[u8]>,
+    /// The number under which these settings were seen last.
+    settings_number: u64,
     path: SearchPath,
     /// Versions of the catalog's slot and of the table of classes' when it was analysed.
     versions: [u64; 2],
     pub prepared: Prepared,
     pub rights: Rights,
     pub refusal: Option<Reason>,
-    /// Bytes that every key of the statement begins with.
-    pub prefix: Box<[u8]>,
-    pub inputs: Inputs,
-    pub parameters: ParameterCheck,
+    /// Hash of the tree.
+    pub tree: [u8; 32],
+    /// What every key of the statement begins with: the hash of its tree, the settings, database, search path, and role
+    /// where it matters.
+    pub base: [u8; 32],
+    pub inputs: analysis::Inputs,
+    pub parameters: analysis::ParameterCheck,
     /// Relations that it reads, and those that inherit from them.
     pub relations: Vec<u32>,
     /// Slots that every result of it depends on.
@@ -62,6 +42,8 @@ pub struct Statement {
     pub class: Class,
     pub query_number: u32,
     pub is_sensitive: bool,
+    /// The rules for its shared results; `None`: it has none.
+    pub shared: Option<super::shared::Rules>,
     watched: Vec<u32>,
     names: Vec<u32>,
     types: Vec<u32>,
@@ -82,6 +64,8 @@ struct Statements {
     by_text: HashMap<Box<[u8]>, Vec<usize>>,
     serial: u64,
     uses: u64,
+    /// The place that was found last.
+    last: usize,
 }
 
 static STATEMENTS: BackendStatic<RefCell<Option<Statements>>> = BackendStatic::new(RefCell::new(None));
@@ -89,8 +73,10 @@ static STATEMENTS: BackendStatic<RefCell<Option<Statements>>> = BackendStatic::n
 static NEWS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 /// A message came when it could not be heeded: no statement is valid any more.
 static MISSED: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
-/// Statements that are running: none may be freed meanwhile.
-static RUNNING: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+/// Calls that are being answered, one within the other.
+static CALLS: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
+/// How many there were at the start of each subtransaction.
+static CALLS_AT: BackendStatic<RefCell<Vec<(u32, u32)>>> = BackendStatic::new(RefCell::new(Vec::new()));
 
 /// A statement that fits the session as far as can be told without asking Postgres.
 #[derive(Clone, Copy)]
@@ -100,9 +86,14 @@ pub struct Candidate {
     pub rights: Rights,
 }
 
-/// Finds a statement by its text, for the current role and the settings given. May look at shared memory, never raises.
+/// Finds a statement by its text, for the current role and settings. May look at shared memory, never raises.
 #[inline]
-pub fn find(text: &[u8], settings: &[u8]) -> Option<Candidate> {
+pub fn find(text: &[u8]) -> Option<Candidate> {
+    session_state::with_settings(|settings, number| find_for(text, settings, number))
+}
+
+#[inline(always)]
+fn find_for(text: &[u8], settings: &[u8], number: u64) -> Option<Candidate> {
     if MISSED.replace(false) {
         catalog_changed();
     }
@@ -111,19 +102,41 @@ pub fn find(text: &[u8], settings: &[u8]) -> Option<Candidate> {
     let role = session::user_id();
     let versions = commits::versions()?;
     statements.uses += 1;
-    for place in statements.by_text.get(text)? {
-        if let Some((serial, statement)) = statements.places.get_mut(*place)?.as_mut()
+    let uses = statements.uses;
+    let fits = |places: &mut [Option<(u64, Statement)>], place: usize, is_same_text: bool| {
+        let (serial, statement) = places.get_mut(place)?.as_mut()?;
+        let fits = (is_same_text || *statement.text == *text)
             && statement.is_valid
             && statement.role == role
-            && *statement.settings == *settings
-            && statement.versions == [versions.version(statement.slots[1]), versions.version(statement.slots[2])]
-        {
-            statement.last_used = statements.uses;
-            let handle = Handle { place: *place, serial: *serial };
-            return Some(Candidate { handle, path: statement.path, rights: statement.rights });
-        }
+            && statement.has_settings(settings, number)
+            && statement.versions == [versions.version(statement.slots[1]), versions.version(statement.slots[2])];
+        fits.then(|| {
+            statement.last_used = uses;
+            let handle = Handle { place, serial: *serial };
+            Candidate { handle, path: statement.path, rights: statement.rights }
+        })
+    };
+    // A session that asks the same again need not look its text up.
+    if let Some(candidate) = fits(&mut statements.places, statements.last, false) {
+        return Some(candidate);
     }
-    None
+    let places = statements.by_text.get(text)?;
+    let candidate = places.iter().find_map(|place| fits(&mut statements.places, *place, true))?;
+    statements.last = candidate.handle.place;
+    Some(candidate)
+}
+
+impl Statement {
+    #[inline(always)]
+    fn has_settings(&mut self, settings: &[u8], number: u64) -> bool {
+        if self.settings_number != number {
+            if *self.settings != *settings {
+                return false;
+            }
+            self.settings_number = number;
+        }
+        true
+    }
 }
 
 /// Runs `look` with a statement. `None`: it is gone.
@@ -145,170 +158,67 @@ pub fn news() -> u64 {
     NEWS.get()
 }
 
-/// A statement starts to run; `false` when it ends.
-pub fn runs(begin: bool) {
-    RUNNING.set(if begin { RUNNING.get() + 1 } else { RUNNING.get().saturating_sub(1) });
+/// A call begins to be answered: until it ends, nothing that it may use is freed. What a call runs may call again, and
+/// that is not only its query, but also what reads a parameter, prints a value or checks a privilege.
+#[inline(always)]
+pub fn call_begins() {
+    CALLS.set(CALLS.get() + 1);
 }
 
-/// An error ended all but so many of the runs.
-pub fn runs_left(count: u32) {
-    RUNNING.set(count);
+#[inline(always)]
+pub fn call_ends() {
+    CALLS.set(CALLS.get().saturating_sub(1));
 }
 
-/// What analysing found, for `keep`.
-pub struct Findings {
-    pub rights: Rights,
-    statement_parts: Parts,
-}
-
-struct Parts {
-    refusal: Option<Reason>,
-    inputs: Inputs,
-    relations: Vec<u32>,
-    slots: Vec<u32>,
-    class: Class,
-    is_sensitive: bool,
-    watched: Vec<u32>,
-    names: Vec<u32>,
-    types: Vec<u32>,
-    path: SearchPath,
-    tree_hash: [u8; 32],
-}
-
-/// Judges an analysed query. Refuses what is no query that only reads. Under a guard.
-pub fn judge(analysed: Analysed, text: &[u8]) -> Result<Findings, CacheError> {
-    let (facts, rights) = analysed.facts();
-    if facts.modifies {
-        return Err(CacheError::ModifyingCte);
-    }
-    if facts.locks_rows {
-        return Err(CacheError::Locking);
-    }
-    let mut proof = proof::Proof::default();
-    proof.judge(&facts);
-    if facts.settings.iter().any(|name| CString::new(name.clone()).is_ok_and(|n| session_state::is_restricted(&n))) {
-        proof.refuse(Reason::CatalogDependent);
-    }
-    if facts.has_datetime_constant && speaks_of_now(text) {
-        proof.refuse(Reason::TimeLiteral);
-    }
-    let mut relations = Vec::new();
-    if let Err(reason) = proof::dependencies(&facts.relations, &mut relations) {
-        proof.refuse(reason);
-    }
-    for function in proof.judged() {
-        if proof.refusal.is_none() && facts.functions.contains(&function) && !functions::may_execute(function) {
-            functions::refuse_execution(function);
-        }
-    }
-    let (plan_relations, types) = analysed.plan_dependencies();
-    let path = analysed.search_path();
-    let mut schemas = path.schemas();
-    // A temporary object would hide what the name means now, and its schema may come later.
-    schemas.push(session_state::temporary_schema());
-    let class = match classes::of_relations(&facts.relations, &relations) {
-        Ok(class) => class,
-        Err(reason) => {
-            proof.refuse(reason);
-            no_class()
-        }
-    };
-    let is_sensitive = proof.refusal.is_none() && classes::is_sensitive(&analysed.columns(), &rights.columns());
-    let mut watched = plan_relations;
-    watched.extend(&facts.relations);
-    watched.extend(&relations);
-    let parts = Parts {
-        inputs: inputs(&facts, &proof),
-        slots: slots(&relations, &types, &class, proof.reads_roles),
-        refusal: proof.refusal,
-        relations,
-        class,
-        is_sensitive,
-        watched,
-        names: analysed.name_hashes(&schemas),
-        types,
-        path,
-        tree_hash: *blake3::hash(analysed.tree_text()).as_bytes(),
-    };
-    Ok(Findings { rights, statement_parts: parts })
-}
-
-fn no_class() -> Class {
-    use steward_core::cache::class::{SensitiveRule, Tiers};
-    Class {
-        name: String::new(),
-        ttl_ms: 0,
-        tiers: Tiers { l1: false, l2: false },
-        max_result_bytes: 0,
-        role_quota_bytes: None,
-        sensitive: SensitiveRule::Deny,
+/// Notes how many calls are being answered when a subtransaction starts, as far as any are.
+pub fn subtransaction_starts(id: u32) {
+    if CALLS.get() > 0 {
+        CALLS_AT.borrow_mut().push((id, CALLS.get()));
     }
 }
 
-fn speaks_of_now(text: &[u8]) -> bool {
-    let lower = text.to_ascii_lowercase();
-    [&b"now"[..], b"today", b"tomorrow", b"yesterday"]
-        .iter()
-        .any(|word| lower.windows(word.len()).any(|window| window == *word))
+/// An error ended the calls that began within the subtransaction.
+pub fn subtransaction_aborted(id: u32) {
+    let mut noted = CALLS_AT.borrow_mut();
+    CALLS.set(noted.iter().find(|(noted, _)| *noted == id).map_or(0, |(_, calls)| *calls));
+    noted.retain(|(noted, _)| *noted < id);
 }
 
-fn inputs(facts: &crate::pg::tree::Facts, proof: &proof::Proof) -> Inputs {
-    let opaque = !proof.opaque.is_empty();
-    Inputs {
-        role: facts.reads_role || opaque || proof.reads_roles || !guc::bool(&settings::CACHE_SHARE_ENTRIES),
-        session_user: facts.reads_session_user || opaque,
-        settings: facts.settings.iter().filter_map(|name| CString::new(name.clone()).ok()).collect(),
-        custom_settings: opaque,
-        own_settings: proof.names_own_settings,
-        opaque: proof.opaque.clone(),
-    }
-}
-
-/// The first three are always the same: everything, the catalog, the table of classes.
-fn slots(relations: &[u32], types: &[u32], class: &Class, reads_roles: bool) -> Vec<u32> {
-    let mut slots = vec![GLOBAL_SLOT, commits::catalog_slot(), classes::slot()];
-    slots.push(commits::name_slot("class", &class.name));
-    slots.push(commits::name_slot("role", &session::user_id().to_string()));
-    slots.extend(relations.iter().map(|relation| commits::relation_slot(*relation)));
-    slots.extend(types.iter().map(|hash| commits::type_slot(*hash)));
-    if reads_roles {
-        slots.push(commits::roles_slot());
-    }
-    slots.dedup();
-    slots
+pub fn transaction_ended() {
+    CALLS.set(0);
+    CALLS_AT.borrow_mut().clear();
 }
 
 /// Keeps a statement. `news_before` is the count of messages from before it was analysed: what came meanwhile may have
 /// concerned it, so it serves this one call.
-pub fn keep(prepared: Prepared, findings: Findings, text: &[u8], settings: &[u8], news_before: u64) -> Handle {
-    let Findings { rights, statement_parts: parts } = findings;
+pub fn keep(prepared: Prepared, findings: analysis::Findings, text: &[u8], news_before: u64) -> Handle {
+    let (settings, settings_number) = session_state::with_settings(|bytes, number| (bytes.to_vec(), number));
+    let analysis::Findings { rights, parts, .. } = findings;
     let columns = prepared.result_columns();
     let refusal = parts
         .refusal
         .or_else(|| columns.iter().find_map(|(_, kind)| statement::type_hazard(*kind)))
-        .or_else(|| parameter_refusal(prepared));
+        .or_else(|| analysis::parameter_refusal(prepared))
+        .or_else(|| analysis::json_refusal(&columns, parts.renders_json));
     let current = |slot: u32| commits::versions().map_or(0, |versions| versions.version(slot));
     let role = session::user_id();
-    let mut prefix = parts.tree_hash.to_vec();
-    prefix.extend_from_slice(&session::database_id().to_ne_bytes());
-    parts.path.schemas().iter().for_each(|schema| prefix.extend_from_slice(&schema.to_ne_bytes()));
-    if parts.inputs.role {
-        prefix.extend_from_slice(&role.to_ne_bytes());
-    }
     let statement = Statement {
         text: text.into(),
         role,
+        base: analysis::base(&parts, &settings, role),
         settings: settings.into(),
+        settings_number,
         path: parts.path,
         versions: [current(parts.slots[1]), current(parts.slots[2])],
         prepared,
         rights,
         refusal,
-        prefix: prefix.into(),
+        tree: parts.tree_hash,
         inputs: parts.inputs,
-        parameters: parameter_check(prepared),
+        parameters: analysis::parameter_check(prepared),
         relations: parts.relations,
         slots: parts.slots,
+        shared: analysis::shared_rules(&parts.class, parts.is_sensitive).filter(|_| refusal.is_none()),
         class: parts.class,
         query_number: stats::query_number(text, role),
         is_sensitive: parts.is_sensitive,
@@ -319,17 +229,6 @@ pub fn keep(prepared: Prepared, findings: Findings, text: &[u8], settings: &[u8]
         last_used: 0,
     };
     insert(statement)
-}
-
-fn parameter_refusal(prepared: Prepared) -> Option<Reason> {
-    prepared.parameter_types().iter().any(|kind| bind::has_unstable_input(*kind)).then_some(Reason::CatalogDependent)
-}
-
-fn parameter_check(prepared: Prepared) -> ParameterCheck {
-    match prepared.parameter_types().iter().all(|kind| bind::has_plain_input(*kind)) {
-        true => ParameterCheck::None,
-        false => ParameterCheck::SpeaksOfNow,
-    }
 }
 
 fn insert(statement: Statement) -> Handle {
@@ -350,7 +249,8 @@ fn insert(statement: Statement) -> Handle {
 
 /// Frees statements that are not valid any more, and those used least recently beyond the limit.
 fn tidy() {
-    if RUNNING.get() > 0 {
+    // Below the outermost call the others may be using theirs.
+    if CALLS.get() > 1 {
         return;
     }
     let limit = guc::int(&settings::CACHE_STATEMENTS).max(1) as usize;
@@ -414,24 +314,4 @@ pub fn type_changed(hash: u32) {
 
 pub fn catalog_changed() {
     forget(|_| true);
-}
-
-/// Appends what a key takes in from the session. Raises nothing.
-pub fn write_inputs(inputs: &Inputs, out: &mut Vec<u8>) {
-    if inputs.session_user {
-        out.extend_from_slice(&session_state::session_user_id().to_ne_bytes());
-    }
-    for name in &inputs.settings {
-        match session_state::setting_bytes(name) {
-            None => out.push(0),
-            Some(value) => {
-                out.push(1);
-                out.extend_from_slice(&(value.len() as u32).to_ne_bytes());
-                out.extend_from_slice(value);
-            }
-        }
-    }
-    if inputs.custom_settings {
-        session_state::write_custom_settings(out, if inputs.own_settings { b"" } else { b"pg_steward." });
-    }
 }

@@ -247,5 +247,10 @@ pub fn has_unstable_input(kind: u32) -> bool {
         REGROLEOID,
         REGNAMESPACEOID,
     ];
-    UNSTABLE.contains(&Oid::from(kind))
+    // SAFETY: catalog look-ups. Domains check constraints, composites hold values of other types.
+    let (own, element) = unsafe {
+        let element = get_element_type(Oid::from(kind));
+        (get_typtype(Oid::from(kind)) as u8, if element == InvalidOid { 0 } else { get_typtype(element) as u8 })
+    };
+    UNSTABLE.contains(&Oid::from(kind)) || [own, element].iter().any(|sort| matches!(sort, b'd' | b'c'))
 }

@@ -57,6 +57,8 @@ pub fn install<O: CatalogObserver>() {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation::<O>), none);
         let name = pg_sys::SysCacheIdentifier::RELNAMENSP as i32;
         pg_sys::CacheRegisterSyscacheCallback(name, Some(relation_name::<O>), none);
+        let type_name = pg_sys::SysCacheIdentifier::TYPENAMENSP as i32;
+        pg_sys::CacheRegisterSyscacheCallback(type_name, Some(relation_name::<O>), none);
         let kind = pg_sys::SysCacheIdentifier::TYPEOID as i32;
         pg_sys::CacheRegisterSyscacheCallback(kind, Some(type_of::<O>), none);
         for cache in WATCHED {
@@ -81,6 +83,24 @@ unsafe extern "C-unwind" fn catalog<O: CatalogObserver>(_argument: pg_sys::Datum
     O::catalog_changed();
 }
 
+/// The hash under which a change of a type's name in a schema is told, to the same observer.
+///
+/// # Safety
+/// As for `relation_name_hash`.
+pub(super) unsafe fn type_name_hash(name: *const core::ffi::c_char, schema: pg_sys::Oid) -> u32 {
+    let none = pg_sys::Datum::from(0);
+    // SAFETY: by the contract; hashing reads no catalog.
+    unsafe {
+        pg_sys::GetSysCacheHashValue(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+            pg_sys::Datum::from(name),
+            pg_sys::Datum::from(schema),
+            none,
+            none,
+        )
+    }
+}
+
 /// The hash under which a change of a relation's name in a schema is told.
 ///
 /// # Safety
@@ -100,10 +120,11 @@ pub(super) unsafe fn relation_name_hash(name: *const core::ffi::c_char, schema: 
 }
 
 /// Caches of catalogs whose contents an answer may depend on without any table or statement having changed: bodies of
-/// functions, operators, casts, enumerations, text search.
+/// functions, operators, casts, enumerations, text search, and schemas, for their names and the rights on them.
 pub fn changes_answers(cache: i32) -> bool {
     use pg_sys::SysCacheIdentifier::*;
-    const CACHES: [Type; 13] = [
+    const CACHES: [Type; 14] = [
+        NAMESPACEOID,
         PROCOID,
         OPEROID,
         ENUMOID,

@@ -35,7 +35,25 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
                 note(&*node.cast::<pg_sys::RangeVar>(), &mut *context.cast::<Names<'_>>());
                 false
             }
+            pg_sys::NodeTag::T_TypeName => {
+                note_type(&*node.cast::<pg_sys::TypeName>(), &mut *context.cast::<Names<'_>>());
+                pg_sys::raw_expression_tree_walker(node, Some(walk), context)
+            }
             _ => pg_sys::raw_expression_tree_walker(node, Some(walk), context),
+        }
+    }
+}
+
+/// The last part of a type's name, in each schema: a qualified one is over-watched.
+fn note_type(kind: &pg_sys::TypeName, names: &mut Names<'_>) {
+    // SAFETY: names of a parse tree are lists of strings.
+    unsafe {
+        let Some(name) = super::plan::pointers::<pg_sys::Node>(kind.names).last() else { return };
+        let name = super::compat::string_value(name);
+        if CStr::from_ptr(name).count_bytes() < pg_sys::NAMEDATALEN as usize {
+            for schema in names.schemas {
+                names.hashes.push(super::inval::type_name_hash(name, pg_sys::Oid::from(*schema)));
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub struct Receiver {
     bytes: *mut Vec<u8>,
     max_bytes: usize,
     rows: u64,
+    expected: pg_sys::TupleDesc,
 }
 
 /// What became of the rows.
@@ -39,7 +40,7 @@ const FRAME: usize = 8;
 
 impl Receiver {
     /// Copies rows to `bytes` up to a limit, and all of them to `set`. The vector must outlive the receiver.
-    pub fn new(set: RowSet, bytes: Option<&mut Vec<u8>>, max_bytes: usize) -> Self {
+    pub fn new(prepared: Prepared, set: RowSet, bytes: Option<&mut Vec<u8>>, max_bytes: usize) -> Self {
         let bytes = bytes.map_or(ptr::null_mut(), ptr::from_mut);
         let base = pg_sys::DestReceiver {
             receiveSlot: Some(receive),
@@ -48,7 +49,7 @@ impl Receiver {
             rDestroy: Some(nothing),
             mydest: pg_sys::CommandDest::DestNone,
         };
-        Self { base, store: set.0, bytes, max_bytes, rows: 0 }
+        Self { base, store: set.0, bytes, max_bytes, rows: 0, expected: prepared.result }
     }
 
     pub fn as_dest(&mut self) -> *mut pg_sys::DestReceiver {
@@ -60,7 +61,34 @@ impl Receiver {
     }
 }
 
-unsafe extern "C-unwind" fn start(_this: *mut pg_sys::DestReceiver, _operation: i32, _kind: pg_sys::TupleDesc) {}
+/// A relation may have changed after the statement was analysed, while the run waited for its lock.
+#[pg_guard]
+unsafe extern "C-unwind" fn start(this: *mut pg_sys::DestReceiver, _operation: i32, kind: pg_sys::TupleDesc) {
+    // SAFETY: the receiver is ours; both descriptors are alive.
+    unsafe {
+        if !has_same_columns((*this.cast::<Receiver>()).expected, kind) {
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "cached plan must not change result type",
+                "A relation of the query was changed while the query waited for it; run it again."
+            );
+        }
+    }
+}
+
+unsafe fn has_same_columns(one: pg_sys::TupleDesc, other: pg_sys::TupleDesc) -> bool {
+    // SAFETY: the caller passes live descriptors; columns are read below their number.
+    unsafe {
+        (*one).natts == (*other).natts
+            && (0..(*one).natts as usize).all(|at| {
+                let (a, b) = (super::compat::attribute(one, at), super::compat::attribute(other, at));
+                (*a).atttypid == (*b).atttypid
+                    && (*a).atttypmod == (*b).atttypmod
+                    && (*a).attname.data == (*b).attname.data
+            })
+    }
+}
 
 unsafe extern "C-unwind" fn nothing(_this: *mut pg_sys::DestReceiver) {}
 
@@ -145,16 +173,31 @@ fn tuples(bytes: &[u8]) -> impl Iterator<Item = pg_sys::MinimalTuple> {
     })
 }
 
-/// Puts kept rows into a set. Under a guard.
+/// Puts kept rows into a set. A plain frame: an error (out of memory) crosses it.
 pub fn restore(prepared: Prepared, bytes: &[u8], set: RowSet) {
+    // SAFETY: Postgres's own symbols with the signatures of its headers, 15 to 18.
+    unsafe extern "C-unwind" {
+        fn ExecStoreMinimalTuple(
+            tuple: pg_sys::MinimalTuple,
+            slot: *mut pg_sys::TupleTableSlot,
+            free: bool,
+        ) -> *mut pg_sys::TupleTableSlot;
+        fn tuplestore_puttupleslot(store: *mut pg_sys::Tuplestorestate, slot: *mut pg_sys::TupleTableSlot);
+        fn MakeSingleTupleTableSlot(
+            descriptor: pg_sys::TupleDesc,
+            operations: *const pg_sys::TupleTableSlotOps,
+        ) -> *mut pg_sys::TupleTableSlot;
+        fn ExecDropSingleTupleTableSlot(slot: *mut pg_sys::TupleTableSlot);
+    }
     // SAFETY: the bytes were made by `append` from rows of this shape; the tuplestore copies them.
+    #[allow(ffi_unwind_calls, reason = "plain frame: a longjmp may cross it")]
     unsafe {
-        let slot = pg_sys::MakeSingleTupleTableSlot(prepared.result, &raw const pg_sys::TTSOpsMinimalTuple);
+        let slot = MakeSingleTupleTableSlot(prepared.result, &raw const pg_sys::TTSOpsMinimalTuple);
         for tuple in tuples(bytes) {
-            pg_sys::ExecStoreMinimalTuple(tuple, slot, false);
-            pg_sys::tuplestore_puttupleslot(set.0, slot);
+            ExecStoreMinimalTuple(tuple, slot, false);
+            tuplestore_puttupleslot(set.0, slot);
         }
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        ExecDropSingleTupleTableSlot(slot);
     }
 }
 

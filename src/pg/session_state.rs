@@ -3,12 +3,12 @@
 #![allow(ffi_unwind_calls, reason = "plain frames: a longjmp may cross them")]
 
 use super::{compat, raw};
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::ffi::{CStr, c_char, c_int};
 use pgrx::pg_sys;
 
 /// Settings on which values, their text form or the meaning of a statement may depend although it names none of them.
-const NAMES: [&CStr; 18] = [
+const NAMES: [&CStr; 20] = [
     c"DateStyle",
     c"IntervalStyle",
     c"TimeZone",
@@ -27,6 +27,8 @@ const NAMES: [&CStr; 18] = [
     c"row_security",
     c"standard_conforming_strings",
     c"backslash_quote",
+    c"gin_fuzzy_search_limit",
+    c"restrict_nonsystem_relation_kind",
 ];
 
 /// Where a setting's value lies.
@@ -76,23 +78,86 @@ fn find_places() -> [Place; NAMES.len()] {
     places
 }
 
-/// Appends the values of these settings, in a form that is equal only for equal values.
+/// The values of these settings when they were last looked at, and how often they had changed by then.
+static KEPT: super::backend::BackendStatic<RefCell<(Vec<u8>, u64)>> =
+    super::backend::BackendStatic::new(RefCell::new((Vec::new(), 0)));
+
+/// The values of these settings, in a form that is equal only for equal values, and a number that changes with them.
 #[inline]
-pub fn write_settings(out: &mut Vec<u8>) {
+pub fn with_settings<R>(look: impl FnOnce(&[u8], u64) -> R) -> R {
     let places = PLACES.get().unwrap_or_else(find_places);
+    let mut kept = KEPT.borrow_mut();
+    if !are_as_kept(&places, &kept.0) {
+        keep_settings(&places, &mut kept);
+    }
+    look(&kept.0, kept.1)
+}
+
+/// Compares in place: a text byte by byte up to the first that differs, so never beyond its end.
+#[inline]
+fn are_as_kept(places: &[Place; NAMES.len()], kept: &[u8]) -> bool {
+    let mut rest = kept;
     for place in places {
         // SAFETY: the variables of Postgres's settings; texts are NUL-terminated or NULL.
+        let same = unsafe {
+            match place {
+                Place::Missing => take(&mut rest, &[0xff]),
+                Place::Bool(value) => take(&mut rest, &[u8::from(**value)]),
+                Place::Int(value) => take(&mut rest, &(**value).to_ne_bytes()),
+                Place::Real(value) => take(&mut rest, &(**value).to_ne_bytes()),
+                Place::Text(value) if (**value).is_null() => take(&mut rest, &[0]),
+                Place::Text(value) => {
+                    let mut at = 0;
+                    loop {
+                        let byte = *(**value).add(at) as u8;
+                        if rest.get(at) != Some(&byte) {
+                            break false;
+                        }
+                        at += 1;
+                        if byte == 0 {
+                            rest = &rest[at..];
+                            break true;
+                        }
+                    }
+                }
+            }
+        };
+        if !same {
+            return false;
+        }
+    }
+    rest.is_empty()
+}
+
+#[inline(always)]
+fn take(rest: &mut &[u8], bytes: &[u8]) -> bool {
+    match rest.strip_prefix(bytes) {
+        Some(after) => {
+            *rest = after;
+            true
+        }
+        None => false,
+    }
+}
+
+#[inline(never)]
+fn keep_settings(places: &[Place; NAMES.len()], kept: &mut (Vec<u8>, u64)) {
+    let out = &mut kept.0;
+    out.clear();
+    for place in places {
+        // SAFETY: as above.
         unsafe {
             match place {
                 Place::Missing => out.push(0xff),
-                Place::Bool(value) => out.push(u8::from(*value)),
-                Place::Int(value) => out.extend_from_slice(&(*value).to_ne_bytes()),
-                Place::Real(value) => out.extend_from_slice(&(*value).to_ne_bytes()),
-                Place::Text(value) if (*value).is_null() => out.push(0),
-                Place::Text(value) => out.extend_from_slice(CStr::from_ptr(*value).to_bytes_with_nul()),
+                Place::Bool(value) => out.push(u8::from(**value)),
+                Place::Int(value) => out.extend_from_slice(&(**value).to_ne_bytes()),
+                Place::Real(value) => out.extend_from_slice(&(**value).to_ne_bytes()),
+                Place::Text(value) if (**value).is_null() => out.push(0),
+                Place::Text(value) => out.extend_from_slice(CStr::from_ptr(**value).to_bytes_with_nul()),
             }
         }
     }
+    kept.1 += 1;
 }
 
 /// The names of those settings and their values at present.

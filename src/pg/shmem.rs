@@ -10,12 +10,22 @@
 //! segment, so all-zero must be a valid value of every array (`Plain`); anything else is set by the
 //! initialiser of the area, which runs before any backend exists.
 
+#![allow(ffi_unwind_calls, reason = "locks are taken where nothing that drops is owned")]
+
 use core::cell::Cell;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use pgrx::pg_sys;
 use steward_core::cache::{admission, pool, shard};
 use steward_core::capture::{arena, entry, ring, table};
+
+// SAFETY: Postgres's own symbols with the signatures of its headers. They raise only when a process holds hundreds of
+// locks, which the protocol above rules out.
+unsafe extern "C-unwind" {
+    fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
+    fn LWLockConditionalAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
+    fn LWLockRelease(lock: *mut pg_sys::LWLock);
+}
 
 /// Values that may lie in shared memory: no pointers, no `Drop`, any bytes that the code itself wrote are
 /// valid, and so is all-zero.
@@ -155,7 +165,7 @@ impl<A: Plain, B: Plain, C: Plain, D: Plain, E: Plain> Area<A, B, C, D, E> {
     pub fn exclusive<R>(&self, work: impl FnOnce(Arrays<'_, A, B, C, D, E>) -> R) -> Option<R> {
         self.exists().then(|| {
             // SAFETY: the lock was made in `create`; it is released below.
-            unsafe { pg_sys::LWLockAcquire(self.lock.get(), pg_sys::LWLockMode::LW_EXCLUSIVE) };
+            unsafe { LWLockAcquire(self.lock.get(), pg_sys::LWLockMode::LW_EXCLUSIVE) };
             self.write_and_release(work)
         })
     }
@@ -163,15 +173,15 @@ impl<A: Plain, B: Plain, C: Plain, D: Plain, E: Plain> Area<A, B, C, D, E> {
     /// As `exclusive`, but `None` also when the lock is not free at once.
     pub fn try_exclusive<R>(&self, work: impl FnOnce(Arrays<'_, A, B, C, D, E>) -> R) -> Option<R> {
         // SAFETY: as above.
-        let taken = self.exists()
-            && unsafe { pg_sys::LWLockConditionalAcquire(self.lock.get(), pg_sys::LWLockMode::LW_EXCLUSIVE) };
+        let taken =
+            self.exists() && unsafe { LWLockConditionalAcquire(self.lock.get(), pg_sys::LWLockMode::LW_EXCLUSIVE) };
         taken.then(|| self.write_and_release(work))
     }
 
     fn write_and_release<R>(&self, work: impl FnOnce(Arrays<'_, A, B, C, D, E>) -> R) -> R {
         let result = work(self.arrays());
         // SAFETY: taken by the caller.
-        unsafe { pg_sys::LWLockRelease(self.lock.get()) };
+        unsafe { LWLockRelease(self.lock.get()) };
         result
     }
 
@@ -179,11 +189,11 @@ impl<A: Plain, B: Plain, C: Plain, D: Plain, E: Plain> Area<A, B, C, D, E> {
     pub fn shared<R>(&self, work: impl FnOnce(View<'_, A, B, C, D, E>) -> R) -> Option<R> {
         self.exists().then(|| {
             // SAFETY: as above.
-            unsafe { pg_sys::LWLockAcquire(self.lock.get(), pg_sys::LWLockMode::LW_SHARED) };
+            unsafe { LWLockAcquire(self.lock.get(), pg_sys::LWLockMode::LW_SHARED) };
             let all = self.arrays();
             let result = work(View { a: all.a, b: all.b, c: all.c, d: all.d, e: all.e });
             // SAFETY: as above.
-            unsafe { pg_sys::LWLockRelease(self.lock.get()) };
+            unsafe { LWLockRelease(self.lock.get()) };
             result
         })
     }

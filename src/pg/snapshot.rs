@@ -10,6 +10,8 @@ unsafe extern "C-unwind" {
     fn GetActiveSnapshot() -> pg_sys::Snapshot;
     fn ActiveSnapshotSet() -> bool;
     fn ReadNextFullTransactionId() -> pg_sys::FullTransactionId;
+    fn IsInParallelMode() -> bool;
+    fn RecoveryInProgress() -> bool;
 }
 
 /// The active snapshot, and a value of the versions' clock from before it was taken (0: none is known).
@@ -94,5 +96,12 @@ pub fn is_walsender() -> bool {
 #[inline(always)]
 pub fn is_parallel() -> bool {
     // SAFETY: reads the backend's transaction state.
-    unsafe { pg_sys::ParallelWorkerNumber >= 0 || pg_sys::IsInParallelMode() }
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 || IsInParallelMode() }
+}
+
+/// Is the server in recovery? Postgres itself remembers once it is not.
+#[inline(always)]
+pub fn in_recovery() -> bool {
+    // SAFETY: reads a flag of the backend's, or of shared memory.
+    unsafe { RecoveryInProgress() }
 }

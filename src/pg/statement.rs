@@ -214,7 +214,7 @@ pub struct Prepared {
 }
 
 /// Gives the statement a plan that lasts, and keeps its context. Raises what Postgres raises.
-pub fn prepare(analysed: Analysed) -> Prepared {
+pub fn prepare(analysed: Analysed, may_be_parallel: bool) -> Prepared {
     // SAFETY: as for `draft`. Types that nobody used count as text, which any value can be.
     unsafe {
         for place in 0..analysed.parameters as usize {
@@ -224,7 +224,7 @@ pub fn prepare(analysed: Analysed) -> Prepared {
             }
         }
         SPI_connect();
-        let options = pg_sys::CURSOR_OPT_PARALLEL_OK as c_int;
+        let options = if may_be_parallel { pg_sys::CURSOR_OPT_PARALLEL_OK as c_int } else { 0 };
         let plan = SPI_prepare_cursor(analysed.text, analysed.parameters, analysed.types, options);
         let source =
             (*(*pg_sys::SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
@@ -294,6 +294,11 @@ impl Prepared {
                 .collect()
         }
     }
+}
+
+/// Is it a type of Postgres's own, or an array of one?
+pub fn is_builtin_type(kind: u32) -> bool {
+    kind < pg_sys::FirstNormalObjectId
 }
 
 /// Is this a type whose values mean something in this session only, or that has no values of its own?

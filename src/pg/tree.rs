@@ -153,6 +153,12 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
             T_FuncExpr => function_call(node.cast(), facts),
             T_CoerceViaIO => type_of((*node.cast::<pg_sys::CoerceViaIO>()).resulttype, facts),
             T_RelabelType => type_of((*node.cast::<pg_sys::RelabelType>()).resulttype, facts),
+            T_CoerceToDomain => {
+                // Its constraints are expressions of their own, which may read what no key holds.
+                if pg_sys::DomainHasConstraints((*node.cast::<pg_sys::CoerceToDomain>()).resulttype) {
+                    facts.refuse(Reason::UnsupportedType);
+                }
+            }
             T_SQLValueFunction => session_value((*node.cast::<pg_sys::SQLValueFunction>()).op, facts),
             T_NextValueExpr => facts.refuse(Reason::Sequence),
             T_TableFunc => table_function(node.cast(), facts),
@@ -203,8 +209,9 @@ fn session_value(op: pg_sys::SQLValueFunctionOp::Type, facts: &mut Facts) {
     match op {
         SVFOP_CURRENT_ROLE | SVFOP_CURRENT_USER | SVFOP_USER => facts.reads_role = true,
         SVFOP_SESSION_USER => facts.reads_session_user = true,
-        // The database and the search path are in every key.
-        SVFOP_CURRENT_CATALOG | SVFOP_CURRENT_SCHEMA => {}
+        // The search path is in every key, and its schemas' names in the catalog's version.
+        SVFOP_CURRENT_SCHEMA => {}
+        SVFOP_CURRENT_CATALOG => facts.refuse(Reason::CatalogDependent),
         _ => facts.refuse(Reason::TimeFunction),
     }
 }

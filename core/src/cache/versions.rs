@@ -326,6 +326,22 @@ impl<'a, M: Memory + ?Sized> Versions<'a, M> {
     }
 }
 
+impl Versions<'_, [AtomicU64]> {
+    /// As [`Versions::seen_by`] where no writer is registered and the clock vouches for the version, which is nearly
+    /// always. `None` says nothing: ask `seen_by`. The loads are the same, in the same order.
+    #[inline(always)]
+    pub fn seen_quickly(&self, slot: u32, clock_before: u64) -> Option<u64> {
+        let start = self.start_of(slot);
+        let line = self.memory.get(start..start + WORDS_PER_SLOT)?.first_chunk::<WORDS_PER_SLOT>()?;
+        let mut registered = line[OVERFLOW].load(Ordering::Acquire);
+        for place in 0..PLACE_COUNT {
+            registered |= line[PLACES + place].load(Ordering::Acquire);
+        }
+        let version = line[VERSION].load(Ordering::Acquire);
+        (registered == 0 && version <= clock_before).then_some(version)
+    }
+}
+
 /// SplitMix64's step (Steele, Lea and Flood 2014): adds the golden ratio and mixes all bits. A bijection.
 #[inline]
 const fn mix(value: u64) -> u64 {
@@ -333,4 +349,45 @@ const fn mix(value: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(u64, u64);
+
+    impl Snapshot for Fixed {
+        fn clock_before(&self) -> u64 {
+            self.0
+        }
+
+        fn sees(&self, xid: u64) -> bool {
+            xid < self.1
+        }
+    }
+
+    #[test]
+    fn the_quick_answer_is_that_of_the_whole_protocol_or_none() {
+        let memory: Vec<AtomicU64> = (0..words(3)).map(|_| AtomicU64::new(0)).collect();
+        let versions = Versions::new(&memory[..], 3);
+        let mut quick = 0;
+        for step in 0..200u64 {
+            let slot = (step % 3) as u32;
+            let xid = 1000 + step;
+            let registration =
+                if step % 7 == 0 { versions.register_unknown(slot) } else { versions.register(slot, xid) };
+            for clock in [0, versions.clock() / 2, versions.clock()] {
+                for asked in 0..3 {
+                    if let Some(version) = versions.seen_quickly(asked, clock) {
+                        quick += 1;
+                        assert_eq!(versions.seen_by(asked, &Fixed(clock, 0)), Some(version));
+                    }
+                }
+            }
+            assert_eq!(versions.seen_quickly(slot, u64::MAX), None, "a writer is registered");
+            versions.committed(slot, registration, xid);
+        }
+        assert!(quick > 100, "{quick}");
+    }
 }

@@ -478,3 +478,12 @@ pub unsafe fn has_shared_locks(process: *mut pg_sys::PGPROC) -> bool {
         })
     }
 }
+
+/// The text of a string node.
+///
+/// # Safety
+/// `node` must be a String node.
+pub unsafe fn string_value(node: *const pg_sys::Node) -> *const core::ffi::c_char {
+    // SAFETY: by the contract; the node has this shape since 15.
+    unsafe { (*node.cast::<pg_sys::String>()).sval }
+}

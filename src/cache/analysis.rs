@@ -1,0 +1,239 @@
+//! What an analysed query means for the cache: whether it may be cached, and everything its answer depends on.
+
+use super::{classes, commits, proof};
+use crate::pg::Rights;
+use crate::pg::session_state::{self, SearchPath};
+use crate::pg::statement::{self, Analysed, Prepared};
+use crate::pg::tree::Facts;
+use crate::pg::{bind, functions, guc, session};
+use crate::settings;
+use std::ffi::CString;
+use steward_core::cache::class::{Class, SensitiveRule, Tiers};
+use steward_core::cache::reason::Reason;
+use steward_core::cache::versions::GLOBAL_SLOT;
+use steward_core::error::CacheError;
+
+/// First id that is not of initdb's.
+const FIRST_NORMAL: u32 = 16_384;
+
+/// What the key takes in besides the statement, the settings that are always in it, and the parameters.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    pub role: bool,
+    pub session_user: bool,
+    pub settings: Vec<CString>,
+    /// Every custom setting, since a function was called whose reading is not known.
+    pub custom_settings: bool,
+    pub own_settings: bool,
+    /// The functions for whose sake.
+    pub opaque: Vec<String>,
+}
+
+/// What the parameters' types mean for the key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ParameterCheck {
+    /// The document decides.
+    None,
+    /// A word such as 'now' would be read as the present.
+    SpeaksOfNow,
+}
+
+/// What analysing found, for `keep`.
+pub struct Findings {
+    pub rights: Rights,
+    pub may_be_parallel: bool,
+    pub parts: Parts,
+}
+
+pub struct Parts {
+    pub refusal: Option<Reason>,
+    pub inputs: Inputs,
+    pub relations: Vec<u32>,
+    pub slots: Vec<u32>,
+    pub class: Class,
+    pub is_sensitive: bool,
+    pub renders_json: bool,
+    pub watched: Vec<u32>,
+    pub names: Vec<u32>,
+    pub types: Vec<u32>,
+    pub path: SearchPath,
+    pub tree_hash: [u8; 32],
+}
+
+/// Judges an analysed query. Refuses what is no query that only reads. Under a guard.
+pub fn judge(analysed: Analysed, text: &[u8]) -> Result<Findings, CacheError> {
+    let (facts, rights) = analysed.facts();
+    if facts.modifies {
+        return Err(CacheError::ModifyingCte);
+    }
+    if facts.locks_rows {
+        return Err(CacheError::Locking);
+    }
+    let mut proof = proof::Proof::default();
+    proof.judge(&facts);
+    if facts.settings.iter().any(|name| CString::new(name.clone()).is_ok_and(|n| session_state::is_restricted(&n))) {
+        proof.refuse(Reason::CatalogDependent);
+    }
+    // Names in the bodies of functions may come to mean a temporary table.
+    if !proof.opaque.is_empty() && session_state::temporary_schema() != 0 {
+        proof.refuse(Reason::TemporaryTable);
+    }
+    if facts.has_datetime_constant && speaks_of_now(text) {
+        proof.refuse(Reason::TimeLiteral);
+    }
+    let mut relations = Vec::new();
+    if let Err(reason) = proof::dependencies(&facts.relations, &mut relations) {
+        proof.refuse(reason);
+    }
+    for function in proof.judged() {
+        if proof.refusal.is_none() && facts.functions.contains(&function) && !functions::may_execute(function) {
+            functions::refuse_execution(function);
+        }
+    }
+    let (plan_relations, types) = analysed.plan_dependencies();
+    let path = analysed.search_path();
+    let mut schemas = path.schemas();
+    // A temporary object would hide what the name means now, and its schema may come later.
+    schemas.push(session_state::temporary_schema());
+    let class = match classes::of_relations(&facts.relations, &relations) {
+        Ok(class) => class,
+        Err(reason) => {
+            proof.refuse(reason);
+            no_class()
+        }
+    };
+    let is_sensitive = proof.refusal.is_none() && classes::is_sensitive(&analysed.columns(), &rights.columns());
+    let mut watched = plan_relations;
+    watched.extend(&facts.relations);
+    watched.extend(&relations);
+    let parts = Parts {
+        slots: slots(&relations, &types, &class, (names_roles(&facts, &proof), !proof.opaque.is_empty())),
+        inputs: inputs(&facts, &proof),
+        refusal: proof.refusal,
+        relations,
+        class,
+        is_sensitive,
+        renders_json: proof.renders_json,
+        watched,
+        names: analysed.name_hashes(&schemas),
+        types,
+        path,
+        tree_hash: *blake3::hash(analysed.tree_text()).as_bytes(),
+    };
+    // A function of a user's may read what only the process that runs it would note.
+    let may_be_parallel = parts.refusal.is_some() || facts.functions.iter().all(|function| *function < FIRST_NORMAL);
+    Ok(Findings { rights, may_be_parallel, parts })
+}
+
+fn no_class() -> Class {
+    Class {
+        name: String::new(),
+        ttl_ms: 0,
+        tiers: Tiers { l1: false, l2: false },
+        max_result_bytes: 0,
+        role_quota_bytes: None,
+        sensitive: SensitiveRule::Deny,
+    }
+}
+
+fn speaks_of_now(text: &[u8]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    [&b"now"[..], b"today", b"tomorrow", b"yesterday"]
+        .iter()
+        .any(|word| lower.windows(word.len()).any(|window| window == *word))
+}
+
+fn inputs(facts: &Facts, proof: &proof::Proof) -> Inputs {
+    let opaque = !proof.opaque.is_empty();
+    Inputs {
+        role: facts.reads_role || opaque || proof.reads_roles || !guc::bool(&settings::CACHE_SHARE_ENTRIES),
+        session_user: facts.reads_session_user || proof.reads_session_user || opaque,
+        settings: facts.settings.iter().filter_map(|name| CString::new(name.clone()).ok()).collect(),
+        custom_settings: opaque,
+        own_settings: proof.names_own_settings,
+        opaque: proof.opaque.clone(),
+    }
+}
+
+/// Does the answer hold the name of a role, or depend on rights that are checked below a function, where no check of ours
+/// reaches?
+fn names_roles(facts: &Facts, proof: &proof::Proof) -> bool {
+    facts.reads_role || facts.reads_session_user || proof.reads_roles || !proof.opaque.is_empty()
+}
+
+/// The first three are always the same: everything, the catalog, the table of classes.
+fn slots(relations: &[u32], types: &[u32], class: &Class, (reads_roles, is_opaque): (bool, bool)) -> Vec<u32> {
+    let mut slots = vec![GLOBAL_SLOT, commits::catalog_slot(), classes::slot()];
+    slots.push(commits::name_slot("class", &class.name));
+    slots.push(commits::name_slot("role", &session::user_id().to_string()));
+    slots.extend(relations.iter().map(|relation| commits::relation_slot(*relation)));
+    slots.extend(types.iter().map(|hash| commits::type_slot(*hash)));
+    if reads_roles {
+        slots.push(commits::roles_slot());
+    }
+    if is_opaque {
+        slots.push(commits::names_slot());
+    }
+    slots
+}
+
+/// Each part has a fixed length, or says it, or ends with a zero.
+pub fn base(parts: &Parts, settings: &[u8], role: u32) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&parts.tree_hash).update(&session::database_id().to_ne_bytes());
+    let schemas = parts.path.schemas();
+    hasher.update(&(schemas.len() as u32).to_ne_bytes());
+    schemas.iter().for_each(|schema| {
+        hasher.update(&schema.to_ne_bytes());
+    });
+    let role = if parts.inputs.role { role } else { 0 };
+    *hasher.update(&role.to_ne_bytes()).update(settings).finalize().as_bytes()
+}
+
+/// Turning values to JSON runs the casts of users' types to it, which nobody judged.
+pub fn json_refusal(columns: &[(String, u32)], renders_json: bool) -> Option<Reason> {
+    let has_own_types = columns.iter().any(|(_, kind)| !statement::is_builtin_type(*kind));
+    let casts = c"SELECT 1 FROM pg_catalog.pg_cast WHERE casttarget IN (114, 3802) AND castfunc >= 16384 LIMIT 1";
+    let has_casts = (renders_json || has_own_types) && !crate::pg::spi::rows(casts, &[]).is_empty();
+    has_casts.then_some(Reason::UnprovableFunction)
+}
+
+pub fn shared_rules(class: &Class, is_sensitive: bool) -> Option<super::shared::Rules> {
+    let may_share = class.tiers.l2 && (!is_sensitive || class.sensitive == SensitiveRule::Allow);
+    may_share.then_some(super::shared::Rules {
+        keeps_local: class.tiers.l1,
+        class_ttl_ms: class.ttl_ms,
+        ttl_ms: class.ttl_ms,
+    })
+}
+
+pub fn parameter_refusal(prepared: Prepared) -> Option<Reason> {
+    prepared.parameter_types().iter().any(|kind| bind::has_unstable_input(*kind)).then_some(Reason::CatalogDependent)
+}
+
+pub fn parameter_check(prepared: Prepared) -> ParameterCheck {
+    match prepared.parameter_types().iter().all(|kind| bind::has_plain_input(*kind)) {
+        true => ParameterCheck::None,
+        false => ParameterCheck::SpeaksOfNow,
+    }
+}
+
+/// Appends what a key takes in from the session. Raises nothing.
+pub fn write_inputs(inputs: &Inputs, out: &mut Vec<u8>) {
+    if inputs.session_user {
+        out.extend_from_slice(&session_state::session_user_id().to_ne_bytes());
+    }
+    for name in &inputs.settings {
+        match session_state::setting_bytes(name) {
+            None => out.push(0),
+            Some(value) => {
+                out.push(1);
+                out.extend_from_slice(&(value.len() as u32).to_ne_bytes());
+                out.extend_from_slice(value);
+            }
+        }
+    }
+    if inputs.custom_settings {
+        session_state::write_custom_settings(out, if inputs.own_settings { b"" } else { b"pg_steward." });
+    }
+}
