@@ -45,7 +45,7 @@ AS 'MODULE_PATHNAME', 'arm_explain_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/cache/api.rs:87
+-- src/cache/api.rs:89
 -- pg_steward::cache::api::cache_clear
 CREATE  FUNCTION "cache_clear"() RETURNS bigint /* Result < i64, ErrorReport > */
 STRICT VOLATILE PARALLEL UNSAFE
@@ -54,7 +54,7 @@ AS 'MODULE_PATHNAME', 'cache_clear_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/cache/api.rs:72
+-- src/cache/api.rs:74
 -- pg_steward::cache::api::cache_invalidate_class
 CREATE  FUNCTION "cache_invalidate_class"(
 	"class" TEXT /* & str */
@@ -65,7 +65,7 @@ AS 'MODULE_PATHNAME', 'cache_invalidate_class_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/cache/api.rs:61
+-- src/cache/api.rs:63
 -- pg_steward::cache::api::cache_invalidate_relation_id
 CREATE  FUNCTION "cache_invalidate_relation_id"(
 	"relation" oid /* pg_sys :: Oid */
@@ -76,7 +76,7 @@ AS 'MODULE_PATHNAME', 'cache_invalidate_relation_id_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/cache/api.rs:79
+-- src/cache/api.rs:81
 -- pg_steward::cache::api::cache_invalidate_role_id
 CREATE  FUNCTION "cache_invalidate_role_id"(
 	"role" oid /* pg_sys :: Oid */
@@ -87,7 +87,7 @@ AS 'MODULE_PATHNAME', 'cache_invalidate_role_id_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/cache/api.rs:67
+-- src/cache/api.rs:69
 -- pg_steward::cache::api::cache_invalidate_tag
 CREATE  FUNCTION "cache_invalidate_tag"(
 	"tag" TEXT /* & str */
@@ -98,7 +98,7 @@ AS 'MODULE_PATHNAME', 'cache_invalidate_tag_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/cache/api.rs:102
+-- src/cache/api.rs:104
 -- pg_steward::cache::api::cache_stats_reset
 CREATE  FUNCTION "cache_stats_reset"() RETURNS VOID /* Result < (), ErrorReport > */
 STRICT VOLATILE PARALLEL UNSAFE

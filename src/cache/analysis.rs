@@ -106,8 +106,14 @@ pub fn judge(analysed: Analysed, text: &[u8]) -> Result<Findings, CacheError> {
     let mut watched = plan_relations;
     watched.extend(&facts.relations);
     watched.extend(&relations);
+    watched.extend(&facts.row_types);
     let parts = Parts {
-        slots: slots(&relations, &types, &class, (names_roles(&facts, &proof), !proof.opaque.is_empty())),
+        slots: slots(
+            (&relations, &facts.row_types),
+            &types,
+            &class,
+            (names_roles(&facts, &proof), !proof.opaque.is_empty()),
+        ),
         inputs: inputs(&facts, &proof),
         refusal: proof.refusal,
         relations,
@@ -162,11 +168,16 @@ fn names_roles(facts: &Facts, proof: &proof::Proof) -> bool {
 }
 
 /// The first three are always the same: everything, the catalog, the table of classes.
-fn slots(relations: &[u32], types: &[u32], class: &Class, (reads_roles, is_opaque): (bool, bool)) -> Vec<u32> {
+fn slots(
+    (relations, row_types): (&[u32], &[u32]),
+    types: &[u32],
+    class: &Class,
+    (reads_roles, is_opaque): (bool, bool),
+) -> Vec<u32> {
     let mut slots = vec![GLOBAL_SLOT, commits::catalog_slot(), classes::slot()];
     slots.push(commits::name_slot("class", &class.name));
     slots.push(commits::name_slot("role", &session::user_id().to_string()));
-    slots.extend(relations.iter().map(|relation| commits::relation_slot(*relation)));
+    slots.extend(relations.iter().chain(row_types).map(|relation| commits::relation_slot(*relation)));
     slots.extend(types.iter().map(|hash| commits::type_slot(*hash)));
     if reads_roles {
         slots.push(commits::roles_slot());

@@ -23,7 +23,7 @@ struct Loaded {
 
 static LOADED: BackendStatic<RefCell<Option<Loaded>>> = BackendStatic::new(RefCell::new(None));
 
-const QUERY: &CStr = c"SELECT name, (extract(epoch FROM ttl) * 1000)::pg_catalog.int8::pg_catalog.text, \
+const QUERY: &CStr = c"SELECT name, (extract(epoch FROM ttl) OPERATOR(pg_catalog.*) 1000::pg_catalog.numeric)::pg_catalog.int8::pg_catalog.text, \
     local::pg_catalog.text, shared::pg_catalog.text, max_result_size::pg_catalog.text, role_quota::pg_catalog.text, \
     sensitive FROM steward.cache_classes ORDER BY name";
 
@@ -109,6 +109,12 @@ pub fn is_sensitive(columns: &[crate::pg::columns::Column], read: &[(u32, i16)])
         let sources = if column.is_traced { &column.sources[..] } else { read };
         patterns.is_sensitive(&column.name) || sources.iter().any(|source| is_source_sensitive(&patterns, *source))
     })
+}
+
+/// Has any column of these relations a sensitive name or label?
+pub fn have_sensitive_columns(all: &[u32]) -> bool {
+    let patterns = Patterns::parse(&String::from_utf8_lossy(guc::text(&settings::CACHE_SENSITIVE_COLUMNS)));
+    all.iter().any(|relation| is_source_sensitive(&patterns, (*relation, 0)))
 }
 
 fn is_source_sensitive(patterns: &Patterns, (relation, attribute): (u32, i16)) -> bool {

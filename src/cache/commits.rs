@@ -4,22 +4,19 @@
 //! others see it. What is prepared instead of committed goes on without its backend: its registrations move to shared
 //! memory, and whoever meets one of them after its end finishes it (`settle`).
 
-use super::store::LOCKS;
+use super::prepared;
 use crate::pg::backend::BackendStatic;
-use crate::pg::shmem::{Area, SharedWords};
-use crate::pg::snapshot::{self, Active};
+use crate::pg::shmem::SharedWords;
+use crate::pg::snapshot::Active;
 use crate::pg::writes::{self, CatalogChange};
-use crate::pg::{guc, inval, session, utility};
+use crate::pg::{guc, inval, session, utility, xact};
 use crate::settings;
 use core::cell::{Cell, RefCell};
-use core::ffi::CStr;
 use core::sync::atomic::AtomicU64;
 use steward_core::cache::versions::{self, GLOBAL_SLOT, Registration, Versions};
 
 /// Relations from which a transaction counts as having written everything.
 const MAX_SLOTS: usize = 4096;
-/// Slots of one prepared transaction; of more, it counts as having written everything.
-const PREPARED_SLOTS: usize = 61;
 /// First id that is not of initdb's.
 const FIRST_NORMAL: u32 = 16_384;
 /// Catalog of security labels, which has no cache that would tell of its changes.
@@ -34,11 +31,6 @@ const TYPES: u32 = 0xa000_0000;
 const NAMES: u32 = 0xc000_0000;
 
 static WORDS: SharedWords = SharedWords::new();
-/// A transaction that was prepared: id, number of slots, then slot and place of each.
-type Prepared = [u64; 64];
-static PREPARED: Area<Prepared> = Area::new();
-/// Set once the transactions that were prepared before the server started have been registered.
-static RECOVERED: SharedWords = SharedWords::new();
 
 /// Slots that the present transaction has registered.
 static REGISTERED: BackendStatic<RefCell<Vec<(u32, Registration)>>> = BackendStatic::new(RefCell::new(Vec::new()));
@@ -59,6 +51,10 @@ const BLIND: u8 = 2;
 const MAINTENANCE: u8 = 4;
 /// Its snapshot was taken by another.
 const FOREIGN_SNAPSHOT: u8 = 8;
+/// It changed catalogs, so that messages go out after it has become visible.
+const CATALOGS: u8 = 16;
+/// It ends a prepared transaction.
+const ENDS_PREPARED: u8 = 32;
 static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
 
 fn slots() -> usize {
@@ -66,17 +62,11 @@ fn slots() -> usize {
 }
 
 pub fn bytes() -> usize {
-    let prepared = [writes::max_prepared() + 16, 0, 0, 0, 0];
     SharedWords::estimate_size(versions::words(slots()))
-        + SharedWords::estimate_size(8)
-        + Area::<Prepared>::estimate_size(prepared)
 }
 
-pub fn create(tranche: &'static CStr) {
+pub fn create() {
     WORDS.create(c"pg_steward cache versions 1", versions::words(slots()));
-    RECOVERED.create(c"pg_steward cache recovery 1", 8);
-    let counts = [writes::max_prepared() + 16, 0, 0, 0, 0];
-    PREPARED.create(c"pg_steward cache prepared 1", tranche, LOCKS.prepared, counts);
 }
 
 #[inline(always)]
@@ -136,7 +126,7 @@ pub fn snapshot() -> Option<Active> {
 
 #[inline(never)]
 fn xact_first_use() {
-    crate::pg::xact::watch_session::<super::Cache>();
+    xact::watch_session::<super::Cache>();
 }
 
 /// The version of a slot that the snapshot sees exactly.
@@ -204,6 +194,9 @@ pub fn utility_starts(statement: utility::Utility) {
     if statement.is_maintenance() && !writes::in_transaction_block() {
         note(MAINTENANCE);
     }
+    if statement.ends_prepared() {
+        note(ENDS_PREPARED);
+    }
     if statement.is_notify() {
         note(EXCUSED);
     }
@@ -260,7 +253,7 @@ fn register(xid: u64, prepare: bool) {
     let mut registered = REGISTERED.borrow_mut();
     registered.sort_unstable_by_key(|(slot, _)| *slot);
     registered.dedup_by_key(|(slot, _)| *slot);
-    if registered.len() > MAX_SLOTS || (prepare && registered.len() > PREPARED_SLOTS) {
+    if registered.len() > MAX_SLOTS || (prepare && registered.len() > prepared::MAX_SLOTS) {
         registered.clear();
         registered.push((GLOBAL_SLOT, Registration::OVERFLOW));
     }
@@ -294,10 +287,16 @@ fn collect(xid: u64) {
     if SEEN.get() & MAINTENANCE != 0 || writes::is_autovacuum() {
         return;
     }
+    let mut changed = false;
     writes::catalog_changes(&mut |change| {
-        any = true;
+        changed = true;
         note_change(change);
     });
+    any |= changed;
+    if changed {
+        note(CATALOGS);
+        xact::watch_release::<super::Cache>();
+    }
     let unexplained = !any && SEEN.get() & EXCUSED == 0;
     if unexplained || SEEN.get() & BLIND != 0 || !writes::are_counted() {
         push(GLOBAL_SLOT);
@@ -336,12 +335,26 @@ fn note_change(change: CatalogChange) {
     }
 }
 
-/// Bumps what was registered: the transaction has become visible.
+/// The transaction has become visible: bumps what it registered, unless messages about catalogs are still to go out. Who
+/// reads between the bump and the messages would take old catalogs for the new version.
 #[inline(always)]
 pub fn committed() {
+    if XID.get() != 0 && SEEN.get() & CATALOGS == 0 {
+        bump();
+    }
+    transaction_ended();
+}
+
+/// The messages are out, and the locks released.
+pub fn released() {
     if XID.get() != 0 {
         bump();
     }
+}
+
+pub fn prepared() {
+    let xid = XID.replace(0);
+    prepared::take_over(xid, &REGISTERED.take(), SEEN.get() & CATALOGS != 0);
     transaction_ended();
 }
 
@@ -387,6 +400,9 @@ pub fn aborted() {
 
 #[inline(always)]
 fn transaction_ended() {
+    if SEEN.get() & ENDS_PREPARED != 0 {
+        prepared::settle(true);
+    }
     // While VACUUM commits its own transactions it is still VACUUM.
     SEEN.set(SEEN.get() & MAINTENANCE);
     SUBTRANSACTION.set(1);
@@ -395,99 +411,4 @@ fn transaction_ended() {
     {
         CLOCK_BEFORE.set(versions.clock());
     }
-}
-
-// Prepared transactions
-
-/// The registrations go on without this backend.
-pub fn prepared() {
-    let xid = XID.replace(0);
-    let registered = REGISTERED.take();
-    if xid != 0 && !registered.is_empty() {
-        let mut entry: Prepared = [0; 64];
-        entry[0] = xid;
-        entry[1] = registered.len() as u64;
-        for (place, (slot, registration)) in entry[2..].iter_mut().zip(&registered) {
-            *place = u64::from(*slot) << 8 | u64::from(registration.to_raw());
-        }
-        // Without a free place the registrations stay, and their relations are not cached until a restart.
-        keep(entry);
-    }
-    transaction_ended();
-}
-
-/// Adds a prepared transaction, unless it is known. `false`: there is no place.
-fn keep(entry: Prepared) -> bool {
-    PREPARED
-        .exclusive(|arrays| {
-            if arrays.a.iter().any(|known| known[0] == entry[0]) {
-                return false;
-            }
-            match arrays.a.iter_mut().find(|known| known[0] == 0) {
-                Some(free) => {
-                    *free = entry;
-                    true
-                }
-                None => false,
-            }
-        })
-        .unwrap_or(false)
-}
-
-/// Finishes prepared transactions that have ended: somebody else committed them or rolled them back. Called when
-/// registrations stand in the way of an answer.
-pub fn settle() {
-    let known = PREPARED.shared(|view| view.a.iter().map(|entry| entry[0]).filter(|xid| *xid != 0).collect());
-    let known: Vec<u64> = known.unwrap_or_default();
-    for xid in known {
-        if !writes::is_in_progress(xid) {
-            finish(xid, writes::has_committed(xid));
-        }
-    }
-}
-
-fn finish(xid: u64, committed: bool) {
-    let Some(versions) = versions() else { return };
-    PREPARED.exclusive(|arrays| {
-        let Some(entry) = arrays.a.iter_mut().find(|entry| entry[0] == xid) else { return };
-        for place in entry.iter().skip(2).take(entry[1] as usize) {
-            let (slot, registration) = ((place >> 8) as u32, Registration::from_raw(*place as u8));
-            match committed {
-                true => versions.committed(slot, registration, xid),
-                false => versions.gone(slot, registration),
-            }
-        }
-        *entry = [0; 64];
-    });
-}
-
-/// Have the transactions that were prepared before the server started been registered? If not, does it now: nobody knows
-/// what they wrote, so each counts as having written everything. To be called before a result is stored.
-pub fn know_recovered() -> bool {
-    use core::sync::atomic::Ordering::{Acquire, Release};
-    let Some(flag) = RECOVERED.get().first() else { return false };
-    if flag.load(Acquire) != 0 {
-        return true;
-    }
-    let Some(versions) = versions() else { return false };
-    let listed = crate::pg::spi::prepared_transactions();
-    let known: Vec<u64> = PREPARED.shared(|view| view.a.iter().map(|entry| entry[0]).collect()).unwrap_or_default();
-    let all = listed.into_iter().map(snapshot::full_id).filter(|xid| !known.contains(xid)).all(|xid| {
-        let registration = versions.register(GLOBAL_SLOT, xid);
-        let mut entry: Prepared = [0; 64];
-        (entry[0], entry[1]) = (xid, 1);
-        entry[2] = u64::from(GLOBAL_SLOT) << 8 | u64::from(registration.to_raw());
-        let kept = keep(entry);
-        if !kept {
-            versions.gone(GLOBAL_SLOT, registration);
-        }
-        kept
-    });
-    if all {
-        // One of them may have ended before it was registered, after a snapshot that is still in use was taken: no such
-        // snapshot may have a result stored. This call's is one.
-        versions.bump(GLOBAL_SLOT, u64::MAX);
-        flag.store(1, Release);
-    }
-    false
 }

@@ -6,7 +6,7 @@ use super::serve::{self, Form, Found};
 use super::shared::{from_shared, served};
 use super::stats::{self, Count, Timed};
 use super::store::Key;
-use super::{admission, analysis, classes, commits, leases, proof, raise, statements};
+use super::{admission, analysis, classes, leases, prepared, proof, raise, statements};
 use crate::error::Error;
 use crate::pg::backend::BackendStatic;
 use crate::pg::bind::{self, Json, Parameters};
@@ -185,7 +185,7 @@ fn decide(call: Call, handle: statements::Handle, asked: Asked<'_>, missed: Reas
         return push(fill, reason);
     }
     if missed == Reason::SnapshotUnsafe {
-        commits::settle();
+        prepared::settle(false);
     }
     let reason = match from_shared(&fill) {
         Ok(()) => return Decision::Serve,

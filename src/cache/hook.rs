@@ -53,6 +53,10 @@ impl XactObserver for Cache {
         transaction_ended();
     }
 
+    fn released() {
+        commits::released();
+    }
+
     fn subtransaction_starts(id: u32) {
         commits::subtransaction_starts(id);
         fill::subtransaction_starts(id);

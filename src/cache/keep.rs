@@ -3,10 +3,11 @@
 use super::fill::Fill;
 use super::stats::{self, Count};
 use super::store;
-use super::{admission, commits, leases, local, proof, statements};
+use super::{admission, classes, commits, leases, local, prepared, proof, statements};
 use crate::pg::buffer::Buffer;
-use crate::pg::{clock, session};
+use crate::pg::{clock, inval, session};
 use steward_core::cache::admission::Verdict;
+use steward_core::cache::class::SensitiveRule;
 use steward_core::cache::payload::{self, Parts};
 use steward_core::cache::reason::Reason;
 use steward_core::cache::shard::NewEntry;
@@ -47,10 +48,11 @@ pub fn store(fill: &Fill, computed: &Computed<'_>, is_sensitive: bool) -> Result
     }
     let (relations, slots) = proved(fill)?;
     let dependencies = versions_seen(&slots)?;
-    if !commits::know_recovered() {
+    if !prepared::know_recovered() {
         return Err(Reason::SnapshotUnsafe);
     }
-    // The last word: whatever came until here may have changed what the statement means.
+    // Versions count what others have told before: a change that was told since the query ran is heard now.
+    inval::accept_under_guard();
     if !statements::is_valid(fill.handle) {
         return Err(Reason::StatementChanged);
     }
@@ -77,6 +79,7 @@ fn proved(fill: &Fill) -> Result<(Vec<u32>, Vec<u32>), Reason> {
         return Err(Reason::UnprovableFunction);
     }
     proof::dependencies(&extra, &mut relations)?;
+    allow_class(fill, &extra)?;
     slots.extend(relations.iter().map(|relation| commits::relation_slot(*relation)));
     slots.extend(fill.tags.iter().map(|tag| commits::name_slot("tag", tag)));
     if proof.reads_roles || !extra.is_empty() {
@@ -87,6 +90,22 @@ fn proved(fill: &Fill) -> Result<(Vec<u32>, Vec<u32>), Reason> {
     Ok((relations, slots))
 }
 
+/// The rules of what a function reads hold too. The statement's readers know only the rules of what it names itself, so a
+/// stricter one means that nothing is kept.
+fn allow_class(fill: &Fill, extra: &[u32]) -> Result<(), Reason> {
+    if extra.is_empty() {
+        return Ok(());
+    }
+    if classes::of_relations(extra, extra)?.is_stricter_than(&fill.class) {
+        return Err(Reason::ClassDenied);
+    }
+    match fill.class.sensitive {
+        SensitiveRule::Allow => Ok(()),
+        _ if classes::have_sensitive_columns(extra) => Err(Reason::SensitiveDenied),
+        _ => Ok(()),
+    }
+}
+
 /// The version of each slot that the snapshot of the execution sees.
 fn versions_seen(slots: &[u32]) -> Result<Vec<(u32, u64)>, Reason> {
     let snapshot = commits::snapshot().ok_or(Reason::SnapshotUnsafe)?;
@@ -94,7 +113,7 @@ fn versions_seen(slots: &[u32]) -> Result<Vec<(u32, u64)>, Reason> {
     let seen: Option<Vec<(u32, u64)>> =
         slots.iter().map(|slot| commits::seen(&versions, *slot, &snapshot).map(|version| (*slot, version))).collect();
     let Some(seen) = seen else {
-        commits::settle();
+        prepared::settle(false);
         return Err(Reason::ConcurrentWrite);
     };
     match commits::own_writes(&mut |slot| slots.contains(&slot)) {

@@ -28,6 +28,7 @@ mod keep;
 mod key;
 mod leases;
 mod local;
+mod prepared;
 mod proof;
 mod serve;
 mod shared;
@@ -61,7 +62,13 @@ impl ShmemUser for Cache {
     const TRANCHE: &'static CStr = c"pg_steward_cache";
 
     fn bytes() -> usize {
-        commits::bytes() + store::bytes() + stats::bytes() + leases::bytes() + admission::bytes() + key::bytes()
+        commits::bytes()
+            + prepared::bytes()
+            + store::bytes()
+            + stats::bytes()
+            + leases::bytes()
+            + admission::bytes()
+            + key::bytes()
     }
 
     fn locks() -> usize {
@@ -69,7 +76,8 @@ impl ShmemUser for Cache {
     }
 
     fn create() {
-        commits::create(Self::TRANCHE);
+        commits::create();
+        prepared::create(Self::TRANCHE);
         store::create(Self::TRANCHE);
         stats::create(Self::TRANCHE);
         leases::create(Self::TRANCHE);

@@ -112,7 +112,7 @@ unsafe fn variable(variable: &pg_sys::Var, trace: &mut Trace) {
                     None => trace.is_traced = false,
                 }
             }
-            pg_sys::RTEKind::RTE_VALUES | pg_sys::RTEKind::RTE_RESULT => {}
+            pg_sys::RTEKind::RTE_RESULT => {}
             _ => match super::compat::grouped_expression(entry, (variable.varattno as usize).wrapping_sub(1)) {
                 Some(grouped) => drop(walk(grouped, core::ptr::from_mut(trace).cast())),
                 None => trace.is_traced = false,

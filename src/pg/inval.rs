@@ -29,6 +29,12 @@ pub fn accept() {
     unsafe { AcceptInvalidationMessages() };
 }
 
+/// The same under a guard of pgrx's, which turns an error into a panic.
+pub fn accept_under_guard() {
+    // SAFETY: as above.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Caches whose changes may alter what any statement means or who may run it.
 const WATCHED: [pg_sys::SysCacheIdentifier::Type; 13] = {
     use pg_sys::SysCacheIdentifier::*;

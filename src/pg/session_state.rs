@@ -202,6 +202,10 @@ pub fn write_custom_settings(out: &mut Vec<u8>, but: &[u8]) {
             if (*setting).group != pg_sys::config_group::CUSTOM_OPTIONS || (!but.is_empty() && name.starts_with(but)) {
                 continue;
             }
+            // PL/pgSQL's own appear when it is first used; at their defaults they say nothing.
+            if name.starts_with(b"plpgsql.") && (*setting).source == pg_sys::GucSource::PGC_S_DEFAULT {
+                continue;
+            }
             out.extend_from_slice(name);
             match place(setting) {
                 Place::Missing => {}

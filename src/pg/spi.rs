@@ -3,9 +3,35 @@
 use core::ffi::CStr;
 use pgrx::pg_sys;
 
+/// Runs work with a search path in which nobody can put anything: an operator or function that a statement of ours names
+/// must not be found in a schema of its caller's.
+fn with_own_search_path<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: the setting goes back with the level; when an error passes, with the (sub)transaction.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        let result = work();
+        pg_sys::AtEOXact_GUC(true, level);
+        result
+    }
+}
+
 /// Runs one statement of our own with text parameters, given in UTF-8; raises what it raises. In a
 /// transaction.
 pub fn run(sql: &CStr, arguments: &[&str]) {
+    with_own_search_path(|| run_statement(sql, arguments));
+}
+
+fn run_statement(sql: &CStr, arguments: &[&str]) {
     let texts: Vec<Vec<u8>> = arguments.iter().map(|text| super::text::from_utf8(text)).collect();
     let mut types = vec![pg_sys::TEXTOID; texts.len()];
     // SAFETY: the texts are copied into the SPI context; the arrays are as long as said. What an error
@@ -79,6 +105,10 @@ unsafe fn log_owner() -> pg_sys::Oid {
 
 /// Runs a query of our own that only reads, and gives its rows as text, in UTF-8. In a transaction with a snapshot.
 pub fn rows(sql: &CStr, arguments: &[&str]) -> Vec<Vec<Option<String>>> {
+    with_own_search_path(|| rows_of(sql, arguments))
+}
+
+fn rows_of(sql: &CStr, arguments: &[&str]) -> Vec<Vec<Option<String>>> {
     let texts: Vec<Vec<u8>> = arguments.iter().map(|text| super::text::from_utf8(text)).collect();
     let mut types = vec![pg_sys::TEXTOID; texts.len()];
     let mut found = Vec::new();

@@ -16,6 +16,8 @@ pub struct Facts {
     pub functions: Vec<u32>,
     /// Names given to `current_setting` as constants.
     pub settings: Vec<Vec<u8>>,
+    /// Relations whose row types values have.
+    pub row_types: Vec<u32>,
     pub reads_role: bool,
     pub reads_session_user: bool,
     /// Constants of a date or time type: their text may have been 'now'.
@@ -152,6 +154,8 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
             }
             T_FuncExpr => function_call(node.cast(), facts),
             T_CoerceViaIO => type_of((*node.cast::<pg_sys::CoerceViaIO>()).resulttype, facts),
+            T_RowExpr => type_of((*node.cast::<pg_sys::RowExpr>()).row_typeid, facts),
+            T_ConvertRowtypeExpr => type_of((*node.cast::<pg_sys::ConvertRowtypeExpr>()).resulttype, facts),
             T_RelabelType => type_of((*node.cast::<pg_sys::RelabelType>()).resulttype, facts),
             T_CoerceToDomain => {
                 // Its constraints are expressions of their own, which may read what no key holds.
@@ -232,6 +236,16 @@ fn type_of(kind: pg_sys::Oid, facts: &mut Facts) {
         REGROLEOID,
         REGNAMESPACEOID,
     ];
+    if kind.to_u32() >= FirstNormalObjectId {
+        // SAFETY: catalog look-ups; arrays of composites are made of them.
+        let row = unsafe {
+            let element = get_element_type(kind);
+            get_typ_typrelid(if element == InvalidOid { kind } else { element })
+        };
+        if row != InvalidOid {
+            add(&mut facts.row_types, row.to_u32());
+        }
+    }
     // A text search configuration as a constant is an argument, and its changes are watched.
     if FROM_CATALOGS.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID {
         facts.refuse(Reason::CatalogDependent);

@@ -67,6 +67,18 @@ impl Utility {
         unsafe { (*(*self.statement).utilityStmt).type_ == pg_sys::NodeTag::T_VacuumStmt }
     }
 
+    /// COMMIT PREPARED or ROLLBACK PREPARED.
+    pub fn ends_prepared(self) -> bool {
+        use pg_sys::TransactionStmtKind::{TRANS_STMT_COMMIT_PREPARED, TRANS_STMT_ROLLBACK_PREPARED};
+        // SAFETY: as above; the cast follows the tag.
+        unsafe {
+            let node = (*self.statement).utilityStmt;
+            (*node).type_ == pg_sys::NodeTag::T_TransactionStmt
+                && [TRANS_STMT_COMMIT_PREPARED, TRANS_STMT_ROLLBACK_PREPARED]
+                    .contains(&(*node.cast::<pg_sys::TransactionStmt>()).kind)
+        }
+    }
+
     /// COPY … FROM writes without an executor.
     pub fn copies_in(self) -> bool {
         // SAFETY: as above; the cast follows the tag.

@@ -18,6 +18,8 @@ pub trait XactObserver: 'static {
         Self::committed();
     }
     fn aborted();
+    /// A transaction that asked for it (`watch_release`) has committed, sent its messages and released its locks.
+    fn released() {}
     fn subtransaction_starts(id: u32);
     /// The subtransaction is gone, and what began in it.
     fn subtransaction_aborted(id: u32);
@@ -126,6 +128,27 @@ unsafe extern "C-unwind" fn at_subxact<O: XactObserver>(
 
 unsafe extern "C-unwind" fn at_exit<O: XactObserver>(_code: i32, _argument: pg_sys::Datum) {
     O::session_ends();
+}
+
+static RELEASES: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+
+/// Has `released` called at the end of this transaction and of those that follow. May raise.
+pub fn watch_release<O: XactObserver>() {
+    if !RELEASES.replace(true) {
+        // SAFETY: the callback lives as long as the library.
+        unsafe { pg_sys::RegisterResourceReleaseCallback(Some(at_release::<O>), core::ptr::null_mut()) };
+    }
+}
+
+unsafe extern "C-unwind" fn at_release<O: XactObserver>(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    is_commit: bool,
+    is_top_level: bool,
+    _argument: *mut c_void,
+) {
+    if is_commit && is_top_level && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS {
+        O::released();
+    }
 }
 
 type Work = fn();

@@ -60,6 +60,11 @@ impl Class {
         (self.ttl_ms, self.sensitive, self.tiers.count(), self.max_result_bytes, &self.name)
     }
 
+    /// Is any of its rules stricter than the other's?
+    pub fn is_stricter_than(&self, other: &Class) -> bool {
+        other.clone().tightened(self) != *other
+    }
+
     /// The strictest of each rule, under its own name.
     fn tightened(self, other: &Class) -> Class {
         let quotas = [self.role_quota_bytes, other.role_quota_bytes];
