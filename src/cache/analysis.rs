@@ -61,7 +61,7 @@ pub struct Parts {
 }
 
 /// Judges an analysed query. Refuses what is no query that only reads. Under a guard.
-pub fn judge(analysed: Analysed, text: &[u8]) -> Result<Findings, CacheError> {
+pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
     let (facts, rights) = analysed.facts();
     if facts.modifies {
         return Err(CacheError::ModifyingCte);
@@ -74,27 +74,34 @@ pub fn judge(analysed: Analysed, text: &[u8]) -> Result<Findings, CacheError> {
     if facts.settings.iter().any(|name| CString::new(name.clone()).is_ok_and(|n| session_state::is_restricted(&n))) {
         proof.refuse(Reason::CatalogDependent);
     }
+    let path = analysed.search_path();
+    let mut schemas = path.schemas();
+    // A temporary object would hide what the name means now, and its schema may come later.
+    schemas.push(session_state::temporary_schema());
     // Names in the bodies of functions may come to mean a temporary table.
     if !proof.opaque.is_empty() && session_state::temporary_schema() != 0 {
         proof.refuse(Reason::TemporaryTable);
     }
-    if facts.has_datetime_constant && speaks_of_now(text) {
+    let names = analysed.names(&schemas);
+    if facts.has_converted_constant && names.speaks_of_now {
         proof.refuse(Reason::TimeLiteral);
+    }
+    for operator in &facts.sort_operators {
+        proof.sorts_by(*operator);
     }
     let mut relations = Vec::new();
     if let Err(reason) = proof::dependencies(&facts.relations, &mut relations) {
         proof.refuse(reason);
     }
+    let mut lacks_right = false;
     for function in proof.judged() {
-        if proof.refusal.is_none() && facts.functions.contains(&function) && !functions::may_execute(function) {
-            functions::refuse_execution(function);
-        }
+        // It may never be called, which only the executor knows: it will say so if it is.
+        lacks_right |= facts.functions.contains(&function) && !functions::may_execute(function);
+    }
+    if lacks_right {
+        proof.refuse(Reason::UnprovableFunction);
     }
     let (plan_relations, types) = analysed.plan_dependencies();
-    let path = analysed.search_path();
-    let mut schemas = path.schemas();
-    // A temporary object would hide what the name means now, and its schema may come later.
-    schemas.push(session_state::temporary_schema());
     let class = match classes::of_relations(&facts.relations, &relations) {
         Ok(class) => class,
         Err(reason) => {
@@ -121,7 +128,7 @@ pub fn judge(analysed: Analysed, text: &[u8]) -> Result<Findings, CacheError> {
         is_sensitive,
         renders_json: proof.renders_json,
         watched,
-        names: analysed.name_hashes(&schemas),
+        names: names.hashes,
         types,
         path,
         tree_hash: *blake3::hash(analysed.tree_text()).as_bytes(),
@@ -140,13 +147,6 @@ fn no_class() -> Class {
         role_quota_bytes: None,
         sensitive: SensitiveRule::Deny,
     }
-}
-
-fn speaks_of_now(text: &[u8]) -> bool {
-    let lower = text.to_ascii_lowercase();
-    [&b"now"[..], b"today", b"tomorrow", b"yesterday"]
-        .iter()
-        .any(|word| lower.windows(word.len()).any(|window| window == *word))
 }
 
 fn inputs(facts: &Facts, proof: &proof::Proof) -> Inputs {
@@ -188,6 +188,32 @@ fn slots(
     slots
 }
 
+/// Our own settings that say how results are classified and shared, each ended by a zero.
+pub fn rules() -> Vec<u8> {
+    let mut rules = Vec::new();
+    for text in [guc::text(&settings::CACHE_DEFAULT_CLASS), guc::text(&settings::CACHE_SENSITIVE_COLUMNS)] {
+        rules.extend_from_slice(text);
+        rules.push(0);
+    }
+    rules.push(u8::from(guc::bool(&settings::CACHE_SHARE_ENTRIES)));
+    rules.push(u8::from(guc::bool(&settings::CACHE_TRUST_IMMUTABLE)));
+    rules
+}
+
+/// Are they as they were? Allocates nothing.
+#[inline]
+pub fn are_rules(rules: &[u8]) -> bool {
+    let (class, columns) = (guc::text(&settings::CACHE_DEFAULT_CLASS), guc::text(&settings::CACHE_SENSITIVE_COLUMNS));
+    let switches =
+        [u8::from(guc::bool(&settings::CACHE_SHARE_ENTRIES)), u8::from(guc::bool(&settings::CACHE_TRUST_IMMUTABLE))];
+    rules
+        .strip_prefix(class)
+        .and_then(|rest| rest.strip_prefix(&[0]))
+        .and_then(|rest| rest.strip_prefix(columns))
+        .and_then(|rest| rest.strip_prefix(&[0]))
+        == Some(&switches[..])
+}
+
 /// Each part has a fixed length, or says it, or ends with a zero.
 pub fn base(parts: &Parts, settings: &[u8], role: u32) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
@@ -198,7 +224,7 @@ pub fn base(parts: &Parts, settings: &[u8], role: u32) -> [u8; 32] {
         hasher.update(&schema.to_ne_bytes());
     });
     let role = if parts.inputs.role { role } else { 0 };
-    *hasher.update(&role.to_ne_bytes()).update(settings).finalize().as_bytes()
+    *hasher.update(&role.to_ne_bytes()).update(&rules()).update(settings).finalize().as_bytes()
 }
 
 /// Turning values to JSON runs the casts of users' types to it, which nobody judged.

@@ -1,6 +1,6 @@
 //! Why a query is cached, or why not, and everything that its key is made of.
 
-use super::key::{self, PARAMS, QUERY};
+use super::key::{self, Asked, PARAMS, QUERY};
 use super::{fill, proof, serve, statements, store};
 use crate::pg::session_state;
 use crate::pg::srf::Value;
@@ -82,7 +82,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// What a call would meet now: `local`, `shared`, or why neither.
 fn state(call: Call, handle: statements::Handle) -> String {
-    if let Err(reason) = key::make(handle, None, call.json(PARAMS)) {
+    if let Err(reason) = key::make(handle, Asked { params: call.json(PARAMS), ..Asked::default() }) {
         return reason.code().into();
     }
     let Some(snapshot) = super::commits::snapshot() else { return Reason::SnapshotUnsafe.code().into() };

@@ -1,7 +1,7 @@
 //! Calls that this session's results cannot answer: the statement is analysed, the shared results are looked at, and
 //! else the query runs, alone for its key if possible, and its rows are stored if all is proved.
 
-use super::key::{self, CLASS, PARAMS, QUERY, TAGS, TTL};
+use super::key::{self, Asked, CLASS, PARAMS, QUERY, TAGS, TTL};
 use super::serve::{self, Form, Found};
 use super::shared::{from_shared, served};
 use super::stats::{self, Count, Timed};
@@ -90,14 +90,14 @@ pub fn statement_of(text: &[u8]) -> statements::Handle {
     }
     let news = statements::news();
     let draft = statement::draft(text);
-    let (analysed, may_be_parallel) = guarded(move || judged(draft, text));
+    let (analysed, may_be_parallel) = guarded(move || judged(draft));
     let prepared = statement::prepare(analysed, may_be_parallel);
     let text: *const [u8] = text;
     guarded(move || keep(prepared, text, news))
 }
 
 /// The analysed query, and whether it may run in parallel: what functions do in another process is not seen here.
-fn judged(draft: Draft, text: &[u8]) -> (Analysed, bool) {
+fn judged(draft: Draft) -> (Analysed, bool) {
     let analysed = or_raise(match draft {
         Draft::Query(analysed) => Ok(analysed),
         Draft::Empty => Err(CacheError::EmptyQuery),
@@ -105,7 +105,7 @@ fn judged(draft: Draft, text: &[u8]) -> (Analysed, bool) {
         Draft::NotSelect(found) => Err(CacheError::NotSelect { found: crate::pg::text::literal(found) }),
         Draft::SelectInto => Err(CacheError::SelectInto),
     });
-    let findings = or_raise(analysis::judge(analysed, text));
+    let findings = or_raise(analysis::judge(analysed));
     let may_be_parallel = findings.may_be_parallel;
     *FINDINGS.borrow_mut() = Some(findings);
     (analysed, may_be_parallel)
@@ -170,9 +170,9 @@ struct Wait {
     until_ms: u64,
 }
 
-type Asked<'a> = (Option<Json>, Option<i64>, Option<&'a [u8]>);
+type Wanted<'a> = (Option<Json>, Option<i64>, Option<&'a [u8]>);
 
-fn decide(call: Call, handle: statements::Handle, asked: Asked<'_>, missed: Reason) -> Decision {
+fn decide(call: Call, handle: statements::Handle, asked: Wanted<'_>, missed: Reason) -> Decision {
     let (params, ttl_ms, class) = asked;
     let Some(mut fill) = begin(call, handle, params, ttl_ms, class) else {
         raise(crate::error::limit_exceeded("analysed statement is gone".into(), ""))
@@ -235,7 +235,8 @@ fn begin(
     if !class.tiers.l1 && !class.tiers.l2 {
         bypass = bypass.or(Some(Reason::ClassDenied));
     }
-    if let Err(reason) = key::make(handle, Some(call), params) {
+    let tags = if call.is_empty_array(TAGS) { Vec::new() } else { call.texts(TAGS) };
+    if let Err(reason) = key::make(handle, Asked { params, class: asked_class, tags: &tags }) {
         bypass = bypass.or(Some(reason));
     }
     let key = key::copy();
@@ -247,7 +248,7 @@ fn begin(
         class,
         query_number,
         ttl_ms,
-        tags: if call.is_empty_array(TAGS) { Vec::new() } else { call.texts(TAGS) },
+        tags,
         bypass,
         holds_lease: false,
         subtransaction: SUBTRANSACTION.get(),
@@ -361,7 +362,7 @@ fn receiver(call: Call, form: Form, run: Run) -> Receiver {
     };
     // JSON is made of all rows; a set is filled as they come, and only what may be stored is kept besides.
     let max_bytes = match (form, fill.bypass) {
-        (Form::Json, _) => usize::MAX,
+        (Form::Json, _) => rows::MAX_JSON_BYTES,
         (Form::Rows, Some(_)) => return Receiver::new(run.prepared, set, None, 0),
         (Form::Rows, None) => max_result_bytes(&fill.class),
     };

@@ -10,7 +10,6 @@ use super::statements;
 use super::store::Key;
 use crate::pg::backend::BackendStatic;
 use crate::pg::bind::{self, Json};
-use crate::pg::function::Call;
 use crate::pg::shmem::SharedWords;
 use core::cell::RefCell;
 use core::sync::atomic::Ordering::Relaxed;
@@ -41,10 +40,18 @@ pub fn create() {
     }
 }
 
-/// Makes the key of a call; `call` has the class and the tags that were asked for, if any could be. `Err`: no
-/// answer to these parameters may be cached.
+/// What a caller asks for besides the query: parameters, class, tags.
+#[derive(Clone, Copy, Default)]
+pub struct Asked<'a> {
+    pub params: Option<Json>,
+    pub class: Option<&'a [u8]>,
+    pub tags: &'a [String],
+}
+
+/// Makes the key of a call. `Err`: no answer to these parameters may be cached. Nothing in here may raise while the buffer
+/// is borrowed, but for a statement that reads every custom setting (`reads_all_settings`): that needs a guard.
 #[inline]
-pub fn make(handle: statements::Handle, call: Option<Call>, params: Option<Json>) -> Result<(), Reason> {
+pub fn make(handle: statements::Handle, asked: Asked<'_>) -> Result<(), Reason> {
     let mut buffer = BUFFER.borrow_mut();
     buffer.clear();
     let checked = statements::with(handle, |statement| {
@@ -53,16 +60,14 @@ pub fn make(handle: statements::Handle, call: Option<Call>, params: Option<Json>
         statement.parameters
     });
     let check = checked.ok_or(Reason::StatementChanged)?;
-    if let Some(call) = call {
-        if !call.is_empty_array(TAGS) {
-            write_tags(&call.texts(TAGS), &mut buffer);
-        }
-        if let Some(class) = call.text(CLASS) {
-            buffer.push(b'C');
-            write_sized(class, &mut buffer);
-        }
+    if !asked.tags.is_empty() {
+        write_tags(asked.tags, &mut buffer);
     }
-    if let Some(params) = params {
+    if let Some(class) = asked.class {
+        buffer.push(b'C');
+        write_sized(class, &mut buffer);
+    }
+    if let Some(params) = asked.params {
         if check == ParameterCheck::SpeaksOfNow && bind::speaks_of_now(params) {
             return Err(Reason::TimeLiteral);
         }
@@ -70,6 +75,12 @@ pub fn make(handle: statements::Handle, call: Option<Call>, params: Option<Json>
         buffer.extend_from_slice(params.bytes());
     }
     Ok(())
+}
+
+/// Does making its key take a guard?
+#[inline]
+pub fn reads_all_settings(handle: statements::Handle) -> bool {
+    statements::with(handle, |statement| statement.inputs.custom_settings).unwrap_or(true)
 }
 
 #[inline(never)]

@@ -47,6 +47,17 @@ impl Proof {
         }
     }
 
+    /// Sorting calls the functions of an operator's class, which are not in the tree: those in C are believed.
+    pub fn sorts_by(&mut self, operator: u32) {
+        let function = functions::behind_operator(operator);
+        let is_compiled =
+            functions::describe(function).is_some_and(|f| matches!(f.language, Language::C | Language::Internal));
+        if !is_compiled {
+            self.refuse(Reason::UnprovableFunction);
+        }
+        self.function(function, 0);
+    }
+
     /// Judges a function, and what it calls.
     pub fn function(&mut self, oid: u32, depth: u32) {
         if self.refusal.is_some() || !self.functions.insert(oid) {

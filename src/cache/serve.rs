@@ -4,7 +4,7 @@
 //! it. What is borrowed or owned is so within functions that call nothing that raises, or below a guard.
 
 use super::fill::{self, Plan};
-use super::key::{self, PARAMS, QUERY, TTL};
+use super::key::{self, Asked, CLASS, PARAMS, QUERY, TAGS, TTL};
 use super::local;
 use super::stats::{self, Count, Timed};
 use super::{Cache, commits, proof, shared, statements};
@@ -84,16 +84,22 @@ fn quick(call: Call, begun_ns: u64) -> Result<Found, Reason> {
         return Err(reason);
     }
     let Some(text) = call.text(QUERY) else { return Err(Reason::Absent) };
-    let params = call.json(PARAMS);
+    let asked = Asked { params: call.json(PARAMS), class: call.text(CLASS), tags: &[] };
+    if !call.is_empty_array(TAGS) {
+        return Err(Reason::Absent);
+    }
     inval::accept();
     let Some(candidate) = statements::find(text) else { return Err(Reason::Absent) };
     if !candidate.path.is_current() {
         return Err(Reason::Absent);
     }
-    key::make(candidate.handle, Some(call), params)?;
+    match key::reads_all_settings(candidate.handle) {
+        false => key::make(candidate.handle, asked)?,
+        true => guarded(move || key::make(candidate.handle, asked))?,
+    }
     let ttl_ms = call.interval_ms(TTL);
     let found = match look(candidate.handle, ttl_ms, begun_ns) {
-        Err(Reason::Absent | Reason::Stale) => shared::find(candidate.handle, call, ttl_ms, begun_ns)?,
+        Err(Reason::Absent | Reason::Stale) => shared::find(candidate.handle, asked.class.is_some(), ttl_ms, begun_ns)?,
         found => found?,
     };
     // This is the check that the executor would make, for the caller, now.

@@ -1,7 +1,6 @@
 //! From the shared results to this session's.
 
 use super::fill::Fill;
-use super::key::CLASS;
 use super::serve::{self, Found};
 use super::stats::{self, Count, Timed};
 use super::store::{self, Key};
@@ -9,7 +8,6 @@ use super::{admission, commits, key, local, statements};
 use crate::pg::backend::BackendStatic;
 use crate::pg::buffer::Buffer;
 use crate::pg::clock;
-use crate::pg::function::Call;
 use core::cell::{Cell, RefCell};
 use steward_core::cache::payload;
 use steward_core::cache::reason::Reason;
@@ -35,7 +33,7 @@ static HITS: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 /// Looks for the result of the key that was made last, where nothing has to be said or decided about the call. The result
 /// may be served after the check of privileges.
 #[inline(never)]
-pub fn find(handle: statements::Handle, call: Call, ttl_ms: Option<i64>, begun_ns: u64) -> Result<Found, Reason> {
+pub fn find(handle: statements::Handle, asks_class: bool, ttl_ms: Option<i64>, begun_ns: u64) -> Result<Found, Reason> {
     let known = statements::with(handle, |statement| (statement.prepared, statement.shared));
     let (prepared, Some(rules)) = known.ok_or(Reason::StatementChanged)? else { return Err(Reason::Absent) };
     // Who asks for a class or too long a time is told what he gets, on the long way.
@@ -44,7 +42,7 @@ pub fn find(handle: statements::Handle, call: Call, ttl_ms: Option<i64>, begun_n
         Some(Ok(ms)) if ms > 0 && ms <= rules.ttl_ms => ms,
         Some(_) => return Err(Reason::Absent),
     };
-    if call.text(CLASS).is_some() {
+    if asks_class {
         return Err(Reason::Absent);
     }
     key::with(|key| bring(key, &key::shared(key), Rules { ttl_ms, ..rules }))?;

@@ -22,6 +22,8 @@ pub struct Statement {
     settings: Box<[u8]>,
     /// The number under which these settings were seen last.
     settings_number: u64,
+    /// Our own settings on which the rules of its results depend.
+    rules: Box<[u8]>,
     path: SearchPath,
     /// Versions of the catalog's slot and of the table of classes' when it was analysed.
     versions: [u64; 2],
@@ -109,6 +111,7 @@ fn find_for(text: &[u8], settings: &[u8], number: u64) -> Option<Candidate> {
             && statement.is_valid
             && statement.role == role
             && statement.has_settings(settings, number)
+            && analysis::are_rules(&statement.rules)
             && statement.versions == [versions.version(statement.slots[1]), versions.version(statement.slots[2])];
         fits.then(|| {
             statement.last_used = uses;
@@ -208,6 +211,7 @@ pub fn keep(prepared: Prepared, findings: analysis::Findings, text: &[u8], news_
         base: analysis::base(&parts, &settings, role),
         settings: settings.into(),
         settings_number,
+        rules: analysis::rules().into(),
         path: parts.path,
         versions: [current(parts.slots[1]), current(parts.slots[2])],
         prepared,

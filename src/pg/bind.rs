@@ -199,7 +199,8 @@ unsafe fn input(text: &[u8], kind: pg_sys::Oid, place: usize) -> Result<pg_sys::
 /// Types whose input depends on nothing but the text and the settings, whatever the text: no clock, no catalog.
 pub fn has_plain_input(kind: u32) -> bool {
     use pg_sys::*;
-    const PLAIN: [Oid; 18] = [
+    const PLAIN: [Oid; 19] = [
+        UNKNOWNOID,
         BOOLOID,
         INT2OID,
         INT4OID,
@@ -222,12 +223,10 @@ pub fn has_plain_input(kind: u32) -> bool {
     PLAIN.contains(&Oid::from(kind))
 }
 
-/// Does the text of a document contain a word that a date or time type takes for the present?
+/// Does a document contain a word that a date or time type, or a type made of them, takes for the present? Its strings lie
+/// decoded in its bytes.
 pub fn speaks_of_now(json: Json) -> bool {
-    let bytes = json.bytes();
-    [&b"now"[..], b"today", b"tomorrow", b"yesterday"]
-        .iter()
-        .any(|word| bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
+    super::names::speaks_of_now(json.bytes())
 }
 
 /// Types that take a catalog or the present day to be read at all.

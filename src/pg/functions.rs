@@ -174,14 +174,8 @@ pub fn may_execute(oid: u32) -> bool {
     super::compat::may_execute(oid)
 }
 
-/// Raises Postgres's own error for a function that the current user may not run.
-pub fn refuse_execution(oid: u32) {
-    // SAFETY: a catalog look-up and an error report.
-    unsafe {
-        pg_sys::aclcheck_error(
-            pg_sys::AclResult::ACLCHECK_NO_PRIV,
-            pg_sys::ObjectType::OBJECT_FUNCTION,
-            pg_sys::get_func_name(pg_sys::Oid::from(oid)),
-        );
-    }
+/// The function that an operator calls; 0 for one that is gone.
+pub fn behind_operator(operator: u32) -> u32 {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::get_opcode(pg_sys::Oid::from(operator)) }.to_u32()
 }

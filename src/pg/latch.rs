@@ -29,6 +29,17 @@ pub fn wait_ms(timeout_ms: i64) {
     }
 }
 
+/// Lets a cancel or a timeout through. A plain frame.
+#[inline(always)]
+pub fn heed_interrupts() {
+    // SAFETY: as above; a flag of the backend's says whether there is anything.
+    unsafe {
+        if core::ptr::read_volatile(&raw const pg_sys::InterruptPending) != 0 {
+            ProcessInterrupts();
+        }
+    }
+}
+
 /// Does the present transaction hold a lock that others may wait for, besides those that reading takes? Asks only whether
 /// any lock is in the shared table, where weak locks on relations are not unless somebody contends for them.
 pub fn holds_strong_lock() -> bool {

@@ -35,6 +35,25 @@ impl RowSet {
     pub const NONE: RowSet = RowSet(ptr::null_mut());
 }
 
+/// No jsonb can be larger (JENTRY_OFFLENMASK of jsonb.h).
+pub const MAX_JSON_BYTES: usize = 0x0fff_ffff;
+
+fn refuse_size() {
+    pgrx::ereport!(
+        ERROR,
+        pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("result is larger than the {MAX_JSON_BYTES} bytes that a jsonb may have"),
+        "Use steward.cached, which returns rows."
+    );
+}
+
+/// Room for more bytes, or Postgres's error that there is none: an allocation of Rust's that fails ends the server.
+fn reserve(bytes: &mut Vec<u8>, more: usize) {
+    if bytes.try_reserve(more).is_err() {
+        pgrx::ereport!(ERROR, pgrx::PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory");
+    }
+}
+
 /// Length of the frame in front of a row.
 const FRAME: usize = 8;
 
@@ -102,11 +121,13 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, this: *mu
             pg_sys::tuplestore_puttupleslot(this.store, slot);
         }
         if let Some(bytes) = this.bytes.as_mut() {
-            if bytes.len() > this.max_bytes {
+            if bytes.len() <= this.max_bytes {
+                append(slot, bytes);
+            } else if this.store.is_null() {
+                refuse_size();
+            } else {
                 *bytes = Vec::new();
                 this.bytes = ptr::null_mut();
-            } else {
-                append(slot, bytes);
             }
         }
         true
@@ -136,6 +157,7 @@ unsafe fn push(tuple: pg_sys::MinimalTuple, bytes: &mut Vec<u8>) {
     // SAFETY: a minimal tuple says its own length.
     unsafe {
         let length = (*tuple).t_len as usize;
+        reserve(bytes, length + 2 * FRAME);
         bytes.extend_from_slice(&(length as u64).to_ne_bytes());
         bytes.extend_from_slice(core::slice::from_raw_parts(tuple.cast::<u8>(), length));
         bytes.resize(bytes.len().next_multiple_of(FRAME), 0);
@@ -196,6 +218,7 @@ pub fn restore(prepared: Prepared, bytes: &[u8], set: RowSet) {
         for tuple in tuples(bytes) {
             ExecStoreMinimalTuple(tuple, slot, false);
             tuplestore_puttupleslot(set.0, slot);
+            super::latch::heed_interrupts();
         }
         ExecDropSingleTupleTableSlot(slot);
     }
@@ -203,8 +226,7 @@ pub fn restore(prepared: Prepared, bytes: &[u8], set: RowSet) {
 
 /// Kept rows as a jsonb array of objects, header included. Under a guard.
 pub fn to_json(prepared: Prepared, bytes: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes.len() * 2);
-    text.push(b'[');
+    let mut text = vec![b'['];
     // SAFETY: the bytes are as above; the descriptor is registered, as a value of its type needs. A minimal tuple is a
     // tuple without the first fields of its header, which are those of a composite value.
     unsafe {
@@ -226,6 +248,11 @@ pub fn to_json(prepared: Prepared, bytes: &[u8]) -> Vec<u8> {
             let Some(json) = direct_function_call_as_datum(pg_sys::row_to_json, &[Some(value)]) else { continue };
             let json = json.cast_mut_ptr::<pg_sys::varlena>();
             let size = pgrx::varsize_any_exhdr(json);
+            reserve(&mut text, size + 8);
+            if text.len() + size > 4 * MAX_JSON_BYTES {
+                refuse_size();
+            }
+            pgrx::check_for_interrupts!();
             text.extend_from_slice(core::slice::from_raw_parts(pgrx::vardata_any(json).cast::<u8>(), size));
             pg_sys::MemoryContextReset(context);
         }

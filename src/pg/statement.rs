@@ -186,9 +186,9 @@ impl Analysed {
     }
 
     /// The hashes under which a new, renamed or dropped relation is told that could make a name of this text mean
-    /// something else: each name in each schema where it is looked for.
-    pub fn name_hashes(self, schemas: &[u32]) -> Vec<u32> {
-        super::names::hashes(self.text, schemas)
+    /// something else: each name in each schema where it is looked for. And whether a literal speaks of the present.
+    pub fn names(self, schemas: &[u32]) -> super::names::Names {
+        super::names::of(self.text, schemas)
     }
 
     /// The columns of the result that are not hidden, with the expression behind each.

@@ -20,8 +20,10 @@ pub struct Facts {
     pub row_types: Vec<u32>,
     pub reads_role: bool,
     pub reads_session_user: bool,
-    /// Constants of a date or time type: their text may have been 'now'.
-    pub has_datetime_constant: bool,
+    /// Constants of a type that may be made of dates or times: their text may have been 'now'.
+    pub has_converted_constant: bool,
+    /// Operators of users' that sort, group or make distinct.
+    pub sort_operators: Vec<u32>,
     /// FOR UPDATE and its kin, at any level.
     pub locks_rows: bool,
     /// A WITH that changes something, at any level.
@@ -103,6 +105,15 @@ unsafe fn query(query: *mut pg_sys::Query, facts: &mut Facts) {
         if let Some(rights) = &mut facts.rights {
             rights.add(query);
         }
+        for clause in [(*query).sortClause, (*query).groupClause, (*query).distinctClause] {
+            for item in pointers::<pg_sys::SortGroupClause>(clause) {
+                for operator in [(*item).eqop, (*item).sortop] {
+                    if operator.to_u32() >= pg_sys::FirstNormalObjectId {
+                        add(&mut facts.sort_operators, operator.to_u32());
+                    }
+                }
+            }
+        }
         for relation in relations((*query).rtable) {
             add(&mut facts.relations, relation);
         }
@@ -145,7 +156,7 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
             }
             T_Const => {
                 let kind = (*node.cast::<pg_sys::Const>()).consttype;
-                facts.has_datetime_constant |= is_datetime(kind);
+                facts.has_converted_constant |= !super::bind::has_plain_input(kind.to_u32());
                 if kind == pg_sys::TIMETZOID {
                     // Its offset is that of today.
                     facts.refuse(Reason::TimeLiteral);
@@ -157,11 +168,9 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
             T_RowExpr => type_of((*node.cast::<pg_sys::RowExpr>()).row_typeid, facts),
             T_ConvertRowtypeExpr => type_of((*node.cast::<pg_sys::ConvertRowtypeExpr>()).resulttype, facts),
             T_RelabelType => type_of((*node.cast::<pg_sys::RelabelType>()).resulttype, facts),
-            T_CoerceToDomain => {
-                // Its constraints are expressions of their own, which may read what no key holds.
-                if pg_sys::DomainHasConstraints((*node.cast::<pg_sys::CoerceToDomain>()).resulttype) {
-                    facts.refuse(Reason::UnsupportedType);
-                }
+            // Its constraints are expressions of their own, which may read what no key holds.
+            T_CoerceToDomain if pg_sys::DomainHasConstraints((*node.cast::<pg_sys::CoerceToDomain>()).resulttype) => {
+                facts.refuse(Reason::UnsupportedType);
             }
             T_SQLValueFunction => session_value((*node.cast::<pg_sys::SQLValueFunction>()).op, facts),
             T_NextValueExpr => facts.refuse(Reason::Sequence),
@@ -247,7 +256,11 @@ fn type_of(kind: pg_sys::Oid, facts: &mut Facts) {
         }
     }
     // A text search configuration as a constant is an argument, and its changes are watched.
-    if FROM_CATALOGS.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID {
+    // SAFETY: a catalog look-up.
+    let element = unsafe { get_element_type(kind) };
+    if FROM_CATALOGS.contains(&element)
+        || FROM_CATALOGS.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID
+    {
         facts.refuse(Reason::CatalogDependent);
     }
 }

@@ -358,8 +358,7 @@ const CLOCK_WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 fn keyword_hazard(word: &str) -> Option<Hazard> {
     Some(match word {
         "current_date" | "current_time" | "current_timestamp" | "localtime" | "localtimestamp" => Hazard::Time,
-        "execute" | "pg_context" | "pg_exception_context" => Hazard::Dynamic,
-        "fetch" | "move" | "open" | "close" | "cursor" => Hazard::Dynamic,
+        "execute" | "pg_context" | "pg_exception_context" | "fetch" | "move" | "open" | "cursor" => Hazard::Dynamic,
         "temp" | "temporary" => Hazard::Temp,
         "tablesample" => Hazard::TableSample,
         "insert" | "update" | "delete" | "merge" | "truncate" | "copy" | "refresh" | "lock" => Hazard::Modifies,

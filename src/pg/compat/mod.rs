@@ -392,14 +392,16 @@ pub fn settings() -> impl Iterator<Item = *mut pg_sys::config_generic> {
     }
 }
 
-/// Every setting that the backend knows, sorted by name; the array lies in the current memory context.
+/// Every setting that the backend knows, sorted by name; from an array that Postgres makes for each call.
 #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
 pub fn settings() -> impl Iterator<Item = *mut pg_sys::config_generic> {
     let mut count = 0;
     // SAFETY: an array made for the caller.
     unsafe {
         let list = pg_sys::get_guc_variables(&mut count);
-        core::slice::from_raw_parts(list, count as usize).iter().copied()
+        let copy = core::slice::from_raw_parts(list, count as usize).to_vec();
+        pg_sys::pfree(list.cast());
+        copy.into_iter()
     }
 }
 
@@ -486,4 +488,19 @@ pub unsafe fn has_shared_locks(process: *mut pg_sys::PGPROC) -> bool {
 pub unsafe fn string_value(node: *const pg_sys::Node) -> *const core::ffi::c_char {
     // SAFETY: by the contract; the node has this shape since 15.
     unsafe { (*node.cast::<pg_sys::String>()).sval }
+}
+
+/// The text of a string literal; `None` for another constant.
+///
+/// # Safety
+/// `node` must be an A_Const node, which has this shape since 15.
+pub unsafe fn literal<'a>(node: *const pg_sys::Node) -> Option<&'a [u8]> {
+    // SAFETY: by the contract; the member of the union follows the tag, which all of them begin with.
+    unsafe {
+        let constant = &*node.cast::<pg_sys::A_Const>();
+        if constant.isnull || constant.val.node.type_ != pg_sys::NodeTag::T_String {
+            return None;
+        }
+        Some(core::ffi::CStr::from_ptr(constant.val.sval.sval).to_bytes())
+    }
 }
