@@ -420,11 +420,7 @@ pub fn execution_starts(query: Query) {
 
 #[inline(never)]
 fn record_relations(query: Query) {
-    let found = crate::pg::shield::quietly(|| query.relations());
-    with_last(|fill| match &found {
-        Some(relations) => fill.relations.extend(relations),
-        None => fill.bypass = Some(Reason::UnprovableFunction),
-    });
+    with_last(|fill| query.add_relations(&mut fill.relations));
 }
 
 fn with_last(work: impl FnOnce(&mut Fill)) {

@@ -19,6 +19,8 @@ pub const MAX_RELATIONS: usize = 4096;
 #[derive(Default)]
 pub struct Proof {
     functions: BTreeSet<u32>,
+    /// Were the casts of users judged?
+    knows_casts: bool,
     /// Functions whose bodies were read: the key takes in the role and every custom setting.
     pub opaque: Vec<String>,
     /// Does a body speak of this extension's own settings, which otherwise are no part of the key?
@@ -139,7 +141,21 @@ impl Proof {
             Some(names) => self.reads_settings(names.iter().map(String::as_bytes)),
             None => self.refuse(Reason::DynamicSetting),
         }
+        self.conversions(&function.body, depth);
         self.text(&body::read_body(&function.body), depth);
+    }
+
+    /// Casts and the checks of domains are called by types, whose use in a body is not always written down: each cast of a
+    /// user's counts as called, and a domain's name is enough.
+    fn conversions(&mut self, source: &str, depth: u32) {
+        if !core::mem::replace(&mut self.knows_casts, true) {
+            functions::of_casts().into_iter().for_each(|cast| self.function(cast, depth + 1));
+        }
+        let lower = source.to_lowercase();
+        let words: BTreeSet<&str> = lower.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+        if words.into_iter().any(functions::is_domain) {
+            self.refuse(Reason::UnprovableFunction);
+        }
     }
 
     fn text(&mut self, facts: &BodyFacts, depth: u32) {

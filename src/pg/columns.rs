@@ -4,9 +4,12 @@ use super::plan::pointers;
 use super::text::c_string;
 use core::ffi::c_void;
 use pgrx::{pg_guard, pg_sys};
+use std::collections::HashSet;
 
 /// Depth of subqueries that are followed; what lies deeper counts as not traced.
 const MAX_DEPTH: u32 = 64;
+/// Columns of subqueries that are followed; beyond, the rest counts as not traced.
+const MAX_COLUMNS: usize = 10_000;
 
 /// A column of a result.
 pub struct Column {
@@ -21,6 +24,8 @@ struct Trace {
     query: *mut pg_sys::Query,
     depth: u32,
     sources: Vec<(u32, i16)>,
+    /// Queries and their columns that were followed: once is enough, and expressions may name them again and again.
+    seen: HashSet<(usize, i16)>,
     is_traced: bool,
 }
 
@@ -34,7 +39,8 @@ pub(super) unsafe fn of(query: *mut pg_sys::Query) -> Vec<Column> {
         pointers::<pg_sys::TargetEntry>((*query).targetList)
             .filter(|entry| !(**entry).resjunk)
             .map(|entry| {
-                let mut trace = Trace { query, depth: 0, sources: Vec::new(), is_traced: true };
+                let (sources, seen) = (Vec::new(), HashSet::new());
+                let mut trace = Trace { query, depth: 0, sources, seen, is_traced: true };
                 output(query, (*entry).resno, &mut trace);
                 let name = c_string((*entry).resname);
                 Column { name, sources: trace.sources, is_traced: trace.is_traced }
@@ -45,10 +51,14 @@ pub(super) unsafe fn of(query: *mut pg_sys::Query) -> Vec<Column> {
 
 /// Follows one output column of a query, into each arm where it is a set operation.
 unsafe fn output(query: *mut pg_sys::Query, number: i16, trace: &mut Trace) {
-    if trace.depth > MAX_DEPTH {
+    if trace.depth > MAX_DEPTH || trace.seen.len() > MAX_COLUMNS {
         trace.is_traced = false;
         return;
     }
+    if !trace.seen.insert((query as usize, number)) {
+        return;
+    }
+    pgrx::check_for_interrupts!();
     let outer = trace.query;
     trace.query = query;
     trace.depth += 1;
@@ -103,7 +113,12 @@ unsafe fn variable(variable: &pg_sys::Var, trace: &mut Trace) {
             return;
         };
         match (*entry).rtekind {
-            pg_sys::RTEKind::RTE_RELATION => trace.sources.push(((*entry).relid.to_u32(), variable.varattno)),
+            pg_sys::RTEKind::RTE_RELATION => {
+                let source = ((*entry).relid.to_u32(), variable.varattno);
+                if !trace.sources.contains(&source) {
+                    trace.sources.push(source);
+                }
+            }
             pg_sys::RTEKind::RTE_SUBQUERY => output((*entry).subquery, variable.varattno, trace),
             pg_sys::RTEKind::RTE_JOIN => {
                 let number = (variable.varattno as usize).wrapping_sub(1);

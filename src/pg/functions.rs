@@ -179,3 +179,24 @@ pub fn behind_operator(operator: u32) -> u32 {
     // SAFETY: a catalog look-up.
     unsafe { pg_sys::get_opcode(pg_sys::Oid::from(operator)) }.to_u32()
 }
+
+/// The functions behind all casts that users made.
+pub fn of_casts() -> Vec<u32> {
+    super::spi::rows(
+        c"SELECT castfunc::pg_catalog.oid::pg_catalog.text FROM pg_catalog.pg_cast WHERE castfunc >= 16384",
+        &[],
+    )
+    .into_iter()
+    .filter_map(|row| row.first()?.as_ref()?.parse().ok())
+    .collect()
+}
+
+/// Is there a domain of this name, in any schema, that a user made?
+pub fn is_domain(name: &str) -> bool {
+    let domains = listed(name, pg_sys::SysCacheIdentifier::TYPENAMENSP, |tuple| {
+        // SAFETY: tuples of pg_type.
+        let form = unsafe { &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>() };
+        if form.typtype as u8 == b'd' { form.oid.to_u32() } else { 0 }
+    });
+    domains.iter().any(|oid| *oid >= FIRST_NORMAL)
+}

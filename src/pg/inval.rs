@@ -36,12 +36,14 @@ pub fn accept_under_guard() {
 }
 
 /// Caches whose changes may alter what any statement means or who may run it.
-const WATCHED: [pg_sys::SysCacheIdentifier::Type; 13] = {
+const WATCHED: [pg_sys::SysCacheIdentifier::Type; 14] = {
     use pg_sys::SysCacheIdentifier::*;
     [
         PROCOID,
         AUTHOID,
         AUTHMEMROLEMEM,
+        // Its owner is a member of pg_database_owner.
+        DATABASEOID,
         NAMESPACEOID,
         OPEROID,
         CASTSOURCETARGET,
@@ -148,10 +150,10 @@ pub fn changes_answers(cache: i32) -> bool {
     CACHES.iter().any(|watched| *watched as i32 == cache)
 }
 
-/// Roles and their memberships.
+/// Roles and their memberships, of which that of a database's owner is one.
 pub fn changes_roles(cache: i32) -> bool {
-    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID};
-    [AUTHOID, AUTHMEMROLEMEM].iter().any(|watched| *watched as i32 == cache)
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID};
+    [AUTHOID, AUTHMEMROLEMEM, DATABASEOID].iter().any(|watched| *watched as i32 == cache)
 }
 
 /// Types, whose changes are told by the hash that plans depend on.

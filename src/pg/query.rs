@@ -55,10 +55,10 @@ impl Query {
         unsafe { !(*(*self.as_ptr()).plannedstmt).rowMarks.is_null() }
     }
 
-    /// The relations of its plan, views among them, those that were pruned too.
-    pub fn relations(self) -> Vec<u32> {
+    /// Adds the relations of its plan that are not there yet, views among them, those that were pruned too.
+    pub fn add_relations(self, all: &mut Vec<u32>) {
         // SAFETY: as above; a list of range table entries.
-        unsafe { super::tree::relations((*(*self.as_ptr()).plannedstmt).rtable) }
+        unsafe { super::tree::add_relations((*(*self.as_ptr()).plannedstmt).rtable, all) }
     }
 
     /// Does `rows` start again with each run?

@@ -114,9 +114,7 @@ unsafe fn query(query: *mut pg_sys::Query, facts: &mut Facts) {
                 }
             }
         }
-        for relation in relations((*query).rtable) {
-            add(&mut facts.relations, relation);
-        }
+        add_relations((*query).rtable, &mut facts.relations);
         for entry in pointers::<pg_sys::RangeTblEntry>((*query).rtable) {
             if !(*entry).tablesample.is_null() {
                 facts.refuse(Reason::TableSample);
@@ -125,21 +123,19 @@ unsafe fn query(query: *mut pg_sys::Query, facts: &mut Facts) {
     }
 }
 
-/// The relations of a range table.
+/// Adds the relations of a range table that are not there yet.
 ///
 /// # Safety
 /// `table` must be NULL or a range table.
-pub(super) unsafe fn relations(table: *mut pg_sys::List) -> Vec<u32> {
-    let mut found = Vec::new();
+pub(super) unsafe fn add_relations(table: *mut pg_sys::List, found: &mut Vec<u32>) {
     // SAFETY: by the contract. Since 16 a view leaves its id in the entry of its subquery.
     unsafe {
         for entry in pointers::<pg_sys::RangeTblEntry>(table) {
             if (*entry).relid != pg_sys::InvalidOid {
-                add(&mut found, (*entry).relid.to_u32());
+                add(found, (*entry).relid.to_u32());
             }
         }
     }
-    found
 }
 
 unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
