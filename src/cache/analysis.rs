@@ -2,6 +2,7 @@
 
 use super::{classes, commits, proof};
 use crate::pg::Rights;
+use crate::pg::names::Names;
 use crate::pg::session_state::{self, SearchPath};
 use crate::pg::statement::{self, Analysed, Prepared};
 use crate::pg::tree::Facts;
@@ -82,7 +83,7 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
     if !proof.opaque.is_empty() && session_state::temporary_schema() != 0 {
         proof.refuse(Reason::TemporaryTable);
     }
-    let names = analysed.names(&schemas);
+    let names = if facts.is_too_deep { Names::default() } else { analysed.names(&schemas) };
     if facts.has_converted_constant && names.speaks_of_now {
         proof.refuse(Reason::TimeLiteral);
     }
@@ -131,7 +132,7 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
         names: names.hashes,
         types,
         path,
-        tree_hash: *blake3::hash(analysed.tree_text()).as_bytes(),
+        tree_hash: if facts.is_too_deep { [0; 32] } else { *blake3::hash(analysed.tree_text()).as_bytes() },
     };
     // A function of a user's may read what only the process that runs it would note.
     let may_be_parallel = parts.refusal.is_some() || facts.functions.iter().all(|function| *function < FIRST_NORMAL);

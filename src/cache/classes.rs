@@ -61,6 +61,11 @@ fn parse(row: Vec<Option<String>>) -> Option<Class> {
 pub fn with<R>(look: impl FnOnce(&[Class]) -> R) -> R {
     let database = crate::pg::session::database_id();
     let current = commits::versions().map_or(0, |versions| versions.version(slot()));
+    let is_own = |written: u32| written == slot();
+    if !matches!(commits::own_writes(&mut { is_own }), commits::OwnWrites::None) {
+        // What this transaction has written is for itself only, as long as it has not committed.
+        return look(&load().classes);
+    }
     let is_current = LOADED.borrow().as_ref().is_some_and(|l| l.version == current && l.database == database);
     if !is_current {
         let loaded = load();

@@ -121,7 +121,19 @@ pub fn snapshot() -> Option<Active> {
         xact_first_use();
     }
     let known = SEEN.get() & FOREIGN_SNAPSHOT == 0;
-    Active::get(if known { CLOCK_BEFORE.get() } else { 0 })
+    match CLOCK_BEFORE.get() {
+        0 => first_snapshot(),
+        clock if known => Active::get(clock),
+        _ => Active::get(0),
+    }
+}
+
+/// In a session's first transaction no clock is known from before. If the snapshot is just what one taken now would be, the
+/// clock read before that one serves for it.
+#[inline(never)]
+fn first_snapshot() -> Option<Active> {
+    let clock = versions().map_or(0, |versions| versions.clock());
+    Active::get(if crate::pg::snapshot::is_latest() { clock } else { 0 })
 }
 
 #[inline(never)]

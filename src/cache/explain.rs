@@ -4,7 +4,7 @@ use super::key::{self, Asked, PARAMS, QUERY};
 use super::{fill, proof, serve, statements, store};
 use crate::pg::session_state;
 use crate::pg::srf::Value;
-use crate::pg::{function::Call, session};
+use crate::pg::{clock, function::Call, session};
 use serde_json::{Value as Json, json};
 use steward_core::cache::class::{Class, SensitiveRule};
 use steward_core::cache::reason::Reason;
@@ -87,15 +87,18 @@ fn state(call: Call, handle: statements::Handle) -> String {
     }
     let Some(snapshot) = super::commits::snapshot() else { return Reason::SnapshotUnsafe.code().into() };
     let canonical = key::copy();
-    let local = super::local::with(&canonical, |result| serve::check(result.dependencies.iter().copied(), &snapshot));
+    let now_ns = clock::monotonic_ns();
+    let local = super::local::with(&canonical, |result| serve::may_serve(result, &snapshot, None, now_ns));
     if let Some(Ok(())) = local {
         return "local".into();
     }
     let mut bytes = Vec::new();
     let shared = store::get(&key::shared(&canonical), &mut bytes);
-    let checked = shared.and_then(|_| {
+    let ttl_ms = statements::with(handle, |statement| statement.class.ttl_ms).unwrap_or(0);
+    let checked = shared.and_then(|entry| {
         let view = steward_core::cache::payload::decode(&bytes).ok()?;
-        Some(serve::check(view.deps(), &snapshot))
+        let is_old = (now_ns / 1000).saturating_sub(entry.created_us) > ttl_ms * 1000;
+        Some(serve::check(view.deps(), &snapshot).and(if is_old { Err(Reason::Expired) } else { Ok(()) }))
     });
     match checked.or(local) {
         Some(Ok(())) => "shared".into(),

@@ -63,6 +63,10 @@ fn limit_bytes() -> usize {
 /// Runs `look` with the result of a key, which then counts as just used.
 #[inline(always)]
 pub fn with<R>(key: &[u8], look: impl FnOnce(&mut Result) -> R) -> Option<R> {
+    if SIZE_BYTES.get() > limit_bytes() {
+        // The limit was lowered.
+        shrink(limit_bytes());
+    }
     RESULTS.borrow_mut().as_mut()?.get_mut(key).map(look)
 }
 

@@ -142,7 +142,7 @@ fn look(handle: statements::Handle, ttl_ms: Option<i64>, now_ns: u64) -> Result<
 }
 
 #[inline(always)]
-fn may_serve(
+pub fn may_serve(
     result: &local::Result,
     snapshot: &crate::pg::snapshot::Active,
     ttl_ms: Option<i64>,

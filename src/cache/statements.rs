@@ -229,7 +229,8 @@ pub fn keep(prepared: Prepared, findings: analysis::Findings, text: &[u8], news_
         watched: parts.watched,
         names: parts.names,
         types: parts.types,
-        is_valid: NEWS.get() == news_before,
+        // Constants that were made from the present, or from names, must be made anew for each call.
+        is_valid: NEWS.get() == news_before && !matches!(refusal, Some(Reason::TimeLiteral | Reason::CatalogDependent)),
         last_used: 0,
     };
     insert(statement)

@@ -251,5 +251,9 @@ pub fn has_unstable_input(kind: u32) -> bool {
         let element = get_element_type(Oid::from(kind));
         (get_typtype(Oid::from(kind)) as u8, if element == InvalidOid { 0 } else { get_typtype(element) as u8 })
     };
-    UNSTABLE.contains(&Oid::from(kind)) || [own, element].iter().any(|sort| matches!(sort, b'd' | b'c'))
+    // SAFETY: a catalog look-up.
+    let element_kind = unsafe { get_element_type(Oid::from(kind)) };
+    UNSTABLE.contains(&Oid::from(kind))
+        || UNSTABLE.contains(&element_kind)
+        || [own, element].iter().any(|sort| matches!(sort, b'd' | b'c'))
 }

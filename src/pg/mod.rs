@@ -21,7 +21,7 @@ pub mod hot;
 pub mod inval;
 pub mod label;
 pub mod latch;
-mod names;
+pub mod names;
 pub mod params;
 pub mod parse;
 mod plan;

@@ -5,6 +5,7 @@ use core::ffi::{CStr, c_char, c_void};
 use pgrx::{pg_guard, pg_sys};
 
 /// What the names and literals of a text say.
+#[derive(Default)]
 pub struct Names {
     pub hashes: Vec<u32>,
     /// Does a literal hold a word that a date or time type, or a type made of them, reads as the present?

@@ -279,6 +279,9 @@ pub(super) unsafe fn result_set(fcinfo: pg_sys::FunctionCallInfo, prepared: Prep
         if info.is_null() || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo || (*info).allowedModes & wanted == 0 {
             return None;
         }
+        if (*info).expectedDesc.is_null() {
+            return None;
+        }
         let before = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
         let random = (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
         (*info).setResult = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem);

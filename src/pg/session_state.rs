@@ -180,8 +180,20 @@ pub fn setting_bytes<'a>(name: &CStr) -> Option<&'a [u8]> {
     // SAFETY: as above.
     unsafe {
         let value = raw::GetConfigOption(name.as_ptr(), true, false);
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
+        if value.is_null() {
+            // One that was set and reset is there, and reads as empty.
+            return is_known(name).then_some(&[]);
+        }
+        Some(CStr::from_ptr(value).to_bytes())
     }
+}
+
+/// Is there a setting of this name?
+#[inline(never)]
+fn is_known(name: &CStr) -> bool {
+    // SAFETY: Postgres's own list.
+    compat::settings()
+        .any(|setting| unsafe { CStr::from_ptr((*setting).name).to_bytes().eq_ignore_ascii_case(name.to_bytes()) })
 }
 
 /// Is it a setting that only some roles may see?

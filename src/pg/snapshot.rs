@@ -12,6 +12,7 @@ unsafe extern "C-unwind" {
     fn ReadNextFullTransactionId() -> pg_sys::FullTransactionId;
     fn IsInParallelMode() -> bool;
     fn RecoveryInProgress() -> bool;
+    fn GetLatestSnapshot() -> pg_sys::Snapshot;
 }
 
 /// The active snapshot, and a value of the versions' clock from before it was taken (0: none is known).
@@ -35,6 +36,22 @@ impl Active {
                 (*snapshot).snapshot_type == pg_sys::SnapshotType::SNAPSHOT_MVCC && !(*snapshot).takenDuringRecovery;
             ordinary.then_some(Self { snapshot, clock_before })
         }
+    }
+}
+
+/// Does the active snapshot see just what one taken now sees? A plain frame.
+pub fn is_latest() -> bool {
+    // SAFETY: both snapshots are valid until the next is taken; `xip` holds `xcnt` ids.
+    unsafe {
+        if !ActiveSnapshotSet() {
+            return false;
+        }
+        let (active, latest) = (&*GetActiveSnapshot(), &*GetLatestSnapshot());
+        let running = |snapshot: &pg_sys::SnapshotData| match snapshot.xip.is_null() || snapshot.xcnt == 0 {
+            true => &[][..],
+            false => core::slice::from_raw_parts(snapshot.xip, snapshot.xcnt as usize),
+        };
+        active.xmin == latest.xmin && active.xmax == latest.xmax && running(active) == running(latest)
     }
 }
 

@@ -32,7 +32,14 @@ pub struct Facts {
     pub rights: Option<Rights>,
     /// What makes the query impossible to cache, in the order found.
     pub refusals: Vec<Reason>,
+    pub depth: u32,
+    /// It goes deeper than it was followed.
+    pub is_too_deep: bool,
 }
+
+/// Levels of a tree that are followed. Postgres's own limit is that of the stack; ours is reached long before, so that no
+/// error has to pass through as many guards.
+const MAX_DEPTH: u32 = 500;
 
 impl Facts {
     pub fn refuse(&mut self, reason: Reason) {
@@ -80,13 +87,22 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
     // SAFETY: Postgres's walker passes valid nodes, and the context given to it.
     unsafe {
         let facts = &mut *context.cast::<Facts>();
+        if facts.depth >= MAX_DEPTH {
+            facts.is_too_deep = true;
+            facts.refuse(Reason::UnprovableFunction);
+            return false;
+        }
+        facts.depth += 1;
         if (*node).type_ == pg_sys::NodeTag::T_Query {
             query(node.cast(), facts);
-            return pg_sys::query_tree_walker(node.cast(), Some(walk), context, 0);
+            pg_sys::query_tree_walker(node.cast(), Some(walk), context, 0);
+        } else {
+            expression(node, facts);
+            pg_sys::check_functions_in_node(node, Some(note_function), context);
+            pg_sys::expression_tree_walker(node, Some(walk), context);
         }
-        expression(node, facts);
-        pg_sys::check_functions_in_node(node, Some(note_function), context);
-        pg_sys::expression_tree_walker(node, Some(walk), context)
+        (*context.cast::<Facts>()).depth -= 1;
+        false
     }
 }
 
@@ -241,16 +257,7 @@ fn type_of(kind: pg_sys::Oid, facts: &mut Facts) {
         REGROLEOID,
         REGNAMESPACEOID,
     ];
-    if kind.to_u32() >= FirstNormalObjectId {
-        // SAFETY: catalog look-ups; arrays of composites are made of them.
-        let row = unsafe {
-            let element = get_element_type(kind);
-            get_typ_typrelid(if element == InvalidOid { kind } else { element })
-        };
-        if row != InvalidOid {
-            add(&mut facts.row_types, row.to_u32());
-        }
-    }
+    row_types(kind, &mut facts.row_types);
     // A text search configuration as a constant is an argument, and its changes are watched.
     // SAFETY: a catalog look-up.
     let element = unsafe { get_element_type(kind) };
@@ -258,6 +265,26 @@ fn type_of(kind: pg_sys::Oid, facts: &mut Facts) {
         || FROM_CATALOGS.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID
     {
         facts.refuse(Reason::CatalogDependent);
+    }
+}
+
+/// Adds the relations whose row types a type is made of, at any depth.
+fn row_types(kind: pg_sys::Oid, found: &mut Vec<u32>) {
+    if kind.to_u32() < pg_sys::FirstNormalObjectId {
+        return;
+    }
+    // SAFETY: catalog look-ups; an attribute that is gone has no type.
+    unsafe {
+        let element = pg_sys::get_element_type(kind);
+        let base = pg_sys::getBaseType(if element == pg_sys::InvalidOid { kind } else { element });
+        let row = pg_sys::get_typ_typrelid(base);
+        if row == pg_sys::InvalidOid || found.contains(&row.to_u32()) {
+            return;
+        }
+        found.push(row.to_u32());
+        for attribute in 1..=super::relations::column_count(row.to_u32()) {
+            row_types(pg_sys::get_atttype(row, attribute), found);
+        }
     }
 }
 
