@@ -43,7 +43,8 @@ impl Active {
 pub fn is_latest() -> bool {
     // SAFETY: both snapshots are valid until the next is taken; `xip` holds `xcnt` ids.
     unsafe {
-        if !ActiveSnapshotSet() {
+        // No snapshot may be taken in parallel mode.
+        if !ActiveSnapshotSet() || is_parallel() {
             return false;
         }
         let (active, latest) = (&*GetActiveSnapshot(), &*GetLatestSnapshot());
