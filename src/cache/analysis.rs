@@ -102,7 +102,8 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
     if lacks_right {
         proof.refuse(Reason::UnprovableFunction);
     }
-    let (plan_relations, types) = analysed.plan_dependencies();
+    let (plan_relations, mut types) = analysed.plan_dependencies();
+    types.extend(&facts.type_hashes);
     let class = match classes::of_relations(&facts.relations, &relations) {
         Ok(class) => class,
         Err(reason) => {

@@ -91,6 +91,17 @@ unsafe extern "C-unwind" fn catalog<O: CatalogObserver>(_argument: pg_sys::Datum
     O::catalog_changed();
 }
 
+/// The hash under which a change of a type is told.
+///
+/// # Safety
+/// In a transaction.
+pub(super) unsafe fn type_hash(kind: pg_sys::Oid) -> u32 {
+    let none = pg_sys::Datum::from(0);
+    let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
+    // SAFETY: hashing reads no catalog.
+    unsafe { pg_sys::GetSysCacheHashValue(cache, pg_sys::Datum::from(kind), none, none, none) }
+}
+
 /// The hash under which a change of a type's name in a schema is told, to the same observer.
 ///
 /// # Safety

@@ -18,6 +18,8 @@ pub struct Facts {
     pub settings: Vec<Vec<u8>>,
     /// Relations whose row types values have.
     pub row_types: Vec<u32>,
+    /// Hashes under which changes of domains that it casts to are told.
+    pub type_hashes: Vec<u32>,
     pub reads_role: bool,
     pub reads_session_user: bool,
     /// Constants of a type that may be made of dates or times: their text may have been 'now'.
@@ -180,10 +182,7 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
             T_RowExpr => type_of((*node.cast::<pg_sys::RowExpr>()).row_typeid, facts),
             T_ConvertRowtypeExpr => type_of((*node.cast::<pg_sys::ConvertRowtypeExpr>()).resulttype, facts),
             T_RelabelType => type_of((*node.cast::<pg_sys::RelabelType>()).resulttype, facts),
-            // Its constraints are expressions of their own, which may read what no key holds.
-            T_CoerceToDomain if pg_sys::DomainHasConstraints((*node.cast::<pg_sys::CoerceToDomain>()).resulttype) => {
-                facts.refuse(Reason::UnsupportedType);
-            }
+            T_CoerceToDomain => domain((*node.cast::<pg_sys::CoerceToDomain>()).resulttype, facts),
             T_SQLValueFunction => session_value((*node.cast::<pg_sys::SQLValueFunction>()).op, facts),
             T_NextValueExpr => facts.refuse(Reason::Sequence),
             T_TableFunc => table_function(node.cast(), facts),
@@ -192,6 +191,17 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
             }
             _ => {}
         }
+    }
+}
+
+/// Constraints are expressions of their own, which may read what no key holds; and may be added later.
+fn domain(kind: pg_sys::Oid, facts: &mut Facts) {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        if pg_sys::DomainHasConstraints(kind) {
+            facts.refuse(Reason::UnsupportedType);
+        }
+        add(&mut facts.type_hashes, super::inval::type_hash(kind));
     }
 }
 
