@@ -309,7 +309,7 @@ fn cache_rules() {
     int(
         c"pg_steward.cache_admission_window",
         c"A result is cached when it is asked for a second time within this time.",
-        c"0 caches at the first time.",
+        c"0 caches at the first time, also what was demoted.",
         (&CACHE_ADMISSION_WINDOW_S, 0, 86_400),
         Suset,
         GucFlags::UNIT_S,

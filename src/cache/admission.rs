@@ -32,7 +32,13 @@ pub fn missed(fingerprint: u64, exec_us: u32, waited_for: bool) -> Verdict {
         min_exec_us: (guc::float(&settings::CACHE_MIN_EXECUTION_TIME_MS) * 1000.0) as u32,
         waited_for: waited_for || window_s == 0,
     };
-    DOOR.exclusive(|arrays| Door { marks: arrays.a }.missed(fingerprint, &sight)).unwrap_or(Verdict::FirstSight)
+    let verdict = DOOR.exclusive(|arrays| Door { marks: arrays.a }.missed(fingerprint, &sight));
+    match verdict {
+        // Without a window everything is stored that takes long enough.
+        Some(Verdict::Demoted) if window_s == 0 && exec_us >= sight.min_exec_us => Verdict::Store,
+        Some(verdict) => verdict,
+        None => Verdict::FirstSight,
+    }
 }
 
 /// What computing it is expected to take, ms.

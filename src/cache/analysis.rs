@@ -91,17 +91,11 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
         proof.sorts_by(*operator);
     }
     let mut relations = Vec::new();
-    if let Err(reason) = proof::dependencies(&facts.relations, &mut relations) {
+    let has_heirs = proof::dependencies(&facts.relations, &mut relations).unwrap_or_else(|reason| {
         proof.refuse(reason);
-    }
-    let mut lacks_right = false;
-    for function in proof.judged() {
-        // It may never be called, which only the executor knows: it will say so if it is.
-        lacks_right |= facts.functions.contains(&function) && !functions::may_execute(function);
-    }
-    if lacks_right {
-        proof.refuse(Reason::UnprovableFunction);
-    }
+        false
+    });
+    demand_rights(&facts, &mut proof);
     let (plan_relations, mut types) = analysed.plan_dependencies();
     types.extend(&facts.type_hashes);
     let class = match classes::of_relations(&facts.relations, &relations) {
@@ -121,7 +115,11 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
             (&relations, &facts.row_types),
             &types,
             &class,
-            (names_roles(&facts, &proof), !proof.opaque.is_empty()),
+            [
+                names_roles(&facts, &proof).then(commits::roles_slot),
+                (!proof.opaque.is_empty()).then(commits::names_slot),
+                has_heirs.then(commits::inheritance_slot),
+            ],
         ),
         inputs: inputs(&facts, &proof),
         refusal: proof.refusal,
@@ -138,6 +136,14 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
     // A function of a user's may read what only the process that runs it would note.
     let may_be_parallel = parts.refusal.is_some() || facts.functions.iter().all(|function| *function < FIRST_NORMAL);
     Ok(Findings { rights, may_be_parallel, parts })
+}
+
+/// A function that the caller may not run may never be called, which only the executor knows: it will say so if it is.
+fn demand_rights(facts: &Facts, proof: &mut proof::Proof) {
+    let lacks = |function: u32| facts.functions.contains(&function) && !functions::may_execute(function);
+    if proof.judged().any(lacks) {
+        proof.refuse(Reason::UnprovableFunction);
+    }
 }
 
 fn no_class() -> Class {
@@ -170,23 +176,13 @@ fn names_roles(facts: &Facts, proof: &proof::Proof) -> bool {
 }
 
 /// The first three are always the same: everything, the catalog, the table of classes.
-fn slots(
-    (relations, row_types): (&[u32], &[u32]),
-    types: &[u32],
-    class: &Class,
-    (reads_roles, is_opaque): (bool, bool),
-) -> Vec<u32> {
+fn slots((relations, row_types): (&[u32], &[u32]), types: &[u32], class: &Class, others: [Option<u32>; 3]) -> Vec<u32> {
     let mut slots = vec![GLOBAL_SLOT, commits::catalog_slot(), classes::slot()];
     slots.push(commits::name_slot("class", &class.name));
     slots.push(commits::name_slot("role", &session::user_id().to_string()));
     slots.extend(relations.iter().chain(row_types).map(|relation| commits::relation_slot(*relation)));
     slots.extend(types.iter().map(|hash| commits::type_slot(*hash)));
-    if reads_roles {
-        slots.push(commits::roles_slot());
-    }
-    if is_opaque {
-        slots.push(commits::names_slot());
-    }
+    slots.extend(others.into_iter().flatten());
     slots
 }
 

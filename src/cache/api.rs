@@ -91,8 +91,11 @@ fn cache_clear() -> Result<i64, ErrorReport> {
     require_preload()?;
     spi::audit("cache_clear", &json!({}));
     // Sessions keep copies of their own, which depend on this slot as every result does.
-    commits::invalidate_at_commit(commits::catalog_slot());
+    commits::clear_at_commit();
     xact::once_committed(|| {
+        if !commits::clears() {
+            return;
+        }
         let database = session::database_id();
         store::remove_all(|entry| entry.database == database);
         local::clear();

@@ -21,12 +21,15 @@ const MAX_SLOTS: usize = 4096;
 const FIRST_NORMAL: u32 = 16_384;
 /// Catalog of security labels, which has no cache that would tell of its changes.
 const SECURITY_LABELS: u32 = 3_596;
+/// Catalog of parents and children, the same: a child without columns can leave its parent without any other trace.
+const INHERITANCE: u32 = 2_611;
 
 /// Things that have versions besides relations. Ids of relations are below 2^31 in all but the oldest of clusters, and
 /// a collision only invalidates too much.
 const CATALOG: u32 = 0x8000_0000;
 const ROLES: u32 = 0x8000_0001;
 const RELATION_NAMES: u32 = 0x8000_0002;
+const HEIRS: u32 = 0x8000_0003;
 const TYPES: u32 = 0xa000_0000;
 const NAMES: u32 = 0xc000_0000;
 
@@ -39,8 +42,8 @@ static MARKED: BackendStatic<RefCell<Vec<(u32, u32)>>> = BackendStatic::new(RefC
 static XID: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 /// The clock at the end of the previous transaction: every snapshot of this one is younger.
 static CLOCK_BEFORE: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
-/// Is the clock read at all? Only in backends that use the cache.
-static USES_CLOCK: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+/// Is the end of the session watched? Only in backends that use the cache.
+static WATCHES: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 /// What the transaction was seen doing, as bits.
 static SEEN: BackendStatic<Cell<u8>> = BackendStatic::new(Cell::new(0));
 /// It took its id without writing: row locks, NOTIFY, nextval.
@@ -56,6 +59,8 @@ const CATALOGS: u8 = 16;
 /// It ends a prepared transaction.
 const ENDS_PREPARED: u8 = 32;
 static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
+/// The subtransaction that asked for all results to be removed; 0 for none.
+static CLEARS_IN: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 
 fn slots() -> usize {
     guc::int(&settings::CACHE_VERSION_SLOTS).max(1) as usize
@@ -99,6 +104,11 @@ pub fn names_slot() -> u32 {
     slot_of(session::database_id(), RELATION_NAMES)
 }
 
+/// Slot of who inherits from whom in this database.
+pub fn inheritance_slot() -> u32 {
+    slot_of(session::database_id(), HEIRS)
+}
+
 /// Slot of a type, by the hash under which its changes are told.
 pub fn type_slot(hash: u32) -> u32 {
     slot_of(session::database_id(), TYPES | (hash & 0x1fff_ffff))
@@ -117,23 +127,19 @@ pub fn name_slot(kind: &str, name: &str) -> u32 {
 /// The snapshot of the present statement. `None`: which commits it sees cannot be told.
 #[inline(always)]
 pub fn snapshot() -> Option<Active> {
-    if !USES_CLOCK.replace(true) {
+    if !WATCHES.replace(true) {
         xact_first_use();
     }
     let known = SEEN.get() & FOREIGN_SNAPSHOT == 0;
-    match CLOCK_BEFORE.get() {
-        0 => first_snapshot(),
-        clock if known => Active::get(clock),
-        _ => Active::get(0),
-    }
+    Active::get(if known { CLOCK_BEFORE.get() } else { 0 })
 }
 
-/// In a session's first transaction no clock is known from before. If the snapshot is just what one taken now would be, the
-/// clock read before that one serves for it.
+/// The same snapshot with a clock that is not as old as the session's last transaction. `None`: it cannot be had. If the
+/// snapshot is just what one taken now would be, a clock read before that one serves for it.
 #[inline(never)]
-fn first_snapshot() -> Option<Active> {
+pub fn renewed_snapshot() -> Option<Active> {
     let clock = versions().map_or(0, |versions| versions.clock());
-    Active::get(if crate::pg::snapshot::is_latest() { clock } else { 0 })
+    crate::pg::snapshot::is_latest().then(|| Active::get(clock)).flatten()
 }
 
 #[inline(never)]
@@ -190,12 +196,12 @@ fn note(bit: u8) {
 /// An execution starts.
 #[inline(always)]
 pub fn execution_starts(query: crate::pg::query::Query) {
-    if !query.is_suspendable() {
-        SEEN.set(SEEN.get() & !MAINTENANCE);
-        if !writes::are_counted() {
-            note(BLIND);
-        }
-    } else if query.locks_rows() {
+    SEEN.set(SEEN.get() & !MAINTENANCE);
+    if !writes::are_counted() {
+        // Even a read, which may make Postgres forget the counts of a table that is being written.
+        note(BLIND);
+    }
+    if query.locks_rows() {
         note(EXCUSED);
     }
 }
@@ -203,19 +209,19 @@ pub fn execution_starts(query: crate::pg::query::Query) {
 /// A utility statement starts.
 pub fn utility_starts(statement: utility::Utility) {
     SEEN.set(SEEN.get() & !MAINTENANCE);
-    if statement.is_maintenance() && !writes::in_transaction_block() {
+    if statement.is_maintenance() && statement.is_toplevel && !writes::in_transaction_block() {
         note(MAINTENANCE);
     }
     if statement.ends_prepared() {
         note(ENDS_PREPARED);
     }
-    if statement.is_notify() {
+    if statement.takes_id_only() {
         note(EXCUSED);
     }
     if statement.imports_snapshot() {
         note(FOREIGN_SNAPSHOT);
     }
-    if !writes::are_counted() && statement.copies_in() {
+    if !writes::are_counted() {
         note(BLIND);
     }
 }
@@ -236,13 +242,29 @@ pub fn invalidate_at_commit(slot: u32) {
     MARKED.borrow_mut().push((slot, SUBTRANSACTION.get()));
 }
 
+/// All results of the database are to be removed when the transaction commits.
+pub fn clear_at_commit() {
+    invalidate_at_commit(catalog_slot());
+    CLEARS_IN.set(SUBTRANSACTION.get());
+}
+
+/// Was that asked for by what has committed?
+pub fn clears() -> bool {
+    CLEARS_IN.replace(0) != 0
+}
+
 pub fn subtransaction_starts(id: u32) {
     SUBTRANSACTION.set(id);
 }
 
 /// Ids grow, so whatever was marked since the subtransaction began has an id that is not below its own.
 pub fn subtransaction_aborted(id: u32) {
+    // What it wrote is undone, and its counts are gone.
+    note(EXCUSED);
     MARKED.borrow_mut().retain(|(_, marked_in)| *marked_in < id);
+    if CLEARS_IN.get() >= id {
+        CLEARS_IN.set(0);
+    }
 }
 
 // The end of the transaction
@@ -320,6 +342,8 @@ fn note_table(relation: u32) {
         push(relation_slot(relation));
     } else if relation == SECURITY_LABELS {
         push(catalog_slot());
+    } else if relation == INHERITANCE {
+        push(inheritance_slot());
     }
 }
 
@@ -351,10 +375,25 @@ fn note_change(change: CatalogChange) {
 /// reads between the bump and the messages would take old catalogs for the new version.
 #[inline(always)]
 pub fn committed() {
-    if XID.get() != 0 && SEEN.get() & CATALOGS == 0 {
-        bump();
+    if XID.get() != 0 {
+        if SEEN.get() & CATALOGS == 0 {
+            bump();
+        }
+    } else if writes::transaction_id() != 0 {
+        wrote_unseen();
     }
     transaction_ended();
+}
+
+/// Another module's callback wrote after ours had found nothing written.
+#[inline(never)]
+fn wrote_unseen() {
+    // NOTIFY takes its id as late, and writes no table.
+    let mut any = SEEN.get() & BLIND != 0;
+    writes::tables(&mut |relation| any |= relation >= FIRST_NORMAL);
+    if let Some(versions) = versions().filter(|_| any) {
+        versions.bump(GLOBAL_SLOT, u64::MAX);
+    }
 }
 
 /// The messages are out, and the locks released.
@@ -407,6 +446,7 @@ pub fn aborted() {
         }
     }
     MARKED.borrow_mut().clear();
+    CLEARS_IN.set(0);
     transaction_ended();
 }
 
@@ -418,9 +458,7 @@ fn transaction_ended() {
     // While VACUUM commits its own transactions it is still VACUUM.
     SEEN.set(SEEN.get() & MAINTENANCE);
     SUBTRANSACTION.set(1);
-    if USES_CLOCK.get()
-        && let Some(versions) = versions()
-    {
+    if let Some(versions) = versions() {
         CLOCK_BEFORE.set(versions.clock());
     }
 }

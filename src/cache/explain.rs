@@ -85,6 +85,7 @@ fn state(call: Call, handle: statements::Handle) -> String {
     if let Err(reason) = key::make(handle, Asked { params: call.json(PARAMS), ..Asked::default() }) {
         return reason.code().into();
     }
+    super::prepared::settle(false);
     let Some(snapshot) = super::commits::snapshot() else { return Reason::SnapshotUnsafe.code().into() };
     let canonical = key::copy();
     let now_ns = clock::monotonic_ns();
@@ -95,7 +96,7 @@ fn state(call: Call, handle: statements::Handle) -> String {
     let mut bytes = Vec::new();
     let shared = store::get(&key::shared(&canonical), &mut bytes);
     let ttl_ms = statements::with(handle, |statement| statement.class.ttl_ms).unwrap_or(0);
-    let checked = shared.and_then(|entry| {
+    let checked = shared.and_then(|(entry, _)| {
         let view = steward_core::cache::payload::decode(&bytes).ok()?;
         let is_old = (now_ns / 1000).saturating_sub(entry.created_us) > ttl_ms * 1000;
         Some(serve::check(view.deps(), &snapshot).and(if is_old { Err(Reason::Expired) } else { Ok(()) }))

@@ -5,6 +5,7 @@ use super::stats::{self, Count};
 use super::store;
 use super::{admission, classes, commits, leases, local, prepared, proof, statements};
 use crate::pg::buffer::Buffer;
+use crate::pg::snapshot::Active;
 use crate::pg::{clock, inval, session};
 use steward_core::cache::admission::Verdict;
 use steward_core::cache::class::SensitiveRule;
@@ -47,10 +48,11 @@ pub fn store(fill: &Fill, computed: &Computed<'_>, is_sensitive: bool) -> Result
         Verdict::Demoted => return Err(Reason::Demoted),
     }
     let (relations, slots) = proved(fill)?;
-    let dependencies = versions_seen(&slots)?;
+    // Before the versions are asked for.
     if !prepared::know_recovered() {
         return Err(Reason::SnapshotUnsafe);
     }
+    let dependencies = versions_seen(&slots)?;
     // Versions count what others have told before: a change that was told since the query ran is heard now.
     inval::accept_under_guard();
     if !statements::is_valid(fill.handle) {
@@ -78,7 +80,9 @@ fn proved(fill: &Fill) -> Result<(Vec<u32>, Vec<u32>), Reason> {
     {
         return Err(Reason::UnprovableFunction);
     }
-    proof::dependencies(&extra, &mut relations)?;
+    if proof::dependencies(&extra, &mut relations)? {
+        slots.push(commits::inheritance_slot());
+    }
     allow_class(fill, &extra)?;
     slots.extend(relations.iter().map(|relation| commits::relation_slot(*relation)));
     slots.extend(fill.tags.iter().map(|tag| commits::name_slot("tag", tag)));
@@ -110,8 +114,10 @@ fn allow_class(fill: &Fill, extra: &[u32]) -> Result<(), Reason> {
 fn versions_seen(slots: &[u32]) -> Result<Vec<(u32, u64)>, Reason> {
     let snapshot = commits::snapshot().ok_or(Reason::SnapshotUnsafe)?;
     let versions = commits::versions().ok_or(Reason::NotPreloaded)?;
-    let seen: Option<Vec<(u32, u64)>> =
-        slots.iter().map(|slot| commits::seen(&versions, *slot, &snapshot).map(|version| (*slot, version))).collect();
+    let seen_by = |snapshot: &Active| -> Option<Vec<(u32, u64)>> {
+        slots.iter().map(|slot| commits::seen(&versions, *slot, snapshot).map(|version| (*slot, version))).collect()
+    };
+    let seen = seen_by(&snapshot).or_else(|| seen_by(&commits::renewed_snapshot()?));
     let Some(seen) = seen else {
         prepared::settle(false);
         return Err(Reason::ConcurrentWrite);

@@ -229,10 +229,13 @@ const fn hazard_reason(hazard: Hazard) -> Reason {
     }
 }
 
-/// Adds to `all` the relations that a query depends on when it reads these: themselves, and what inherits from them.
-pub fn dependencies(read: &[u32], all: &mut Vec<u32>) -> Result<(), Reason> {
+/// Adds to `all` the relations that a query depends on when it reads these: themselves, and what inherits from them. Gives
+/// whether anything does.
+pub fn dependencies(read: &[u32], all: &mut Vec<u32>) -> Result<bool, Reason> {
+    let mut has_heirs = false;
     for oid in read {
         let Some(relation) = relations::describe(*oid) else { return Err(Reason::StatementChanged) };
+        has_heirs |= relation.has_children;
         let family = match relation.has_children {
             true => relations::with_children(*oid),
             false => vec![*oid],
@@ -247,7 +250,7 @@ pub fn dependencies(read: &[u32], all: &mut Vec<u32>) -> Result<(), Reason> {
             return Err(Reason::TooManyDependencies);
         }
     }
-    Ok(())
+    Ok(has_heirs)
 }
 
 fn check(oid: u32) -> Result<(), Reason> {

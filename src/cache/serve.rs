@@ -164,14 +164,13 @@ pub fn check(
     dependencies: impl Iterator<Item = (u32, u64)> + Clone,
     snapshot: &crate::pg::snapshot::Active,
 ) -> Result<(), Reason> {
-    let Some(versions) = commits::versions() else { return Err(Reason::NotPreloaded) };
-    for (slot, version) in dependencies.clone() {
-        if commits::seen(&versions, slot, snapshot) != Some(version) {
-            return Err(match versions.version(slot) == version {
-                true => Reason::SnapshotUnsafe,
-                false => Reason::Stale,
-            });
+    match check_versions(dependencies.clone(), snapshot) {
+        // The session's clock is old when it was idle while others wrote.
+        Err(Reason::SnapshotUnsafe) => {
+            let renewed = commits::renewed_snapshot().ok_or(Reason::SnapshotUnsafe)?;
+            check_versions(dependencies.clone(), &renewed)?;
         }
+        checked => checked?,
     }
     match commits::own_writes(&mut |slot| dependencies.clone().any(|(known, _)| known == slot)) {
         commits::OwnWrites::None => Ok(()),
@@ -179,6 +178,23 @@ pub fn check(
         commits::OwnWrites::Catalog => Err(Reason::WroteCatalog),
         commits::OwnWrites::NotCounted => Err(Reason::TrackingOff),
     }
+}
+
+#[inline(always)]
+fn check_versions(
+    dependencies: impl Iterator<Item = (u32, u64)>,
+    snapshot: &crate::pg::snapshot::Active,
+) -> Result<(), Reason> {
+    let Some(versions) = commits::versions() else { return Err(Reason::NotPreloaded) };
+    for (slot, version) in dependencies {
+        if commits::seen(&versions, slot, snapshot) != Some(version) {
+            return Err(match versions.version(slot) == version {
+                true => Reason::SnapshotUnsafe,
+                false => Reason::Stale,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Gives a result that may be served to the caller.

@@ -63,10 +63,13 @@ pub fn from_shared(fill: &Fill) -> Result<(), Reason> {
 /// Copies a shared result that may be served to this session's.
 fn bring(key: &[u8], shared_key: &Key, rules: Rules) -> Result<(), Reason> {
     let mut bytes = SCRATCH.borrow_mut();
-    let entry = store::get(shared_key, &mut bytes).ok_or(Reason::Absent)?;
+    let (entry, place) = store::get(shared_key, &mut bytes).ok_or(Reason::Absent)?;
     let brought = copy(key, shared_key, rules, &entry, &bytes);
     if entry.flags & store::SENSITIVE != 0 {
         bytes.fill(0);
+    }
+    if brought.is_ok() {
+        store::count_use(place);
     }
     brought
 }

@@ -109,8 +109,23 @@ pub fn capacity_bytes() -> u64 {
     (blocks() * BLOCK_BYTES) as u64
 }
 
-/// Finds an entry and copies its bytes to `out`. Counts a use of it.
-pub fn get(key: &Key, out: &mut Vec<u8>) -> Option<Entry> {
+/// Where an entry was found.
+#[derive(Clone, Copy)]
+pub struct Place {
+    shard: usize,
+    index: usize,
+}
+
+/// Counts a use of an entry. It may have given way meanwhile; then another is thought a little better of than it deserves.
+pub fn count_use(place: Place) {
+    shard::touch(heat(place.shard), place.index);
+    if let Some(count) = hits(place.shard, place.index) {
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+/// Finds an entry and copies its bytes to `out`.
+pub fn get(key: &Key, out: &mut Vec<u8>) -> Option<(Entry, Place)> {
     let (index, links) = (shard_of(key), LINKS.halves());
     let area = DIRECTORY.get(index)?;
     // The room is made outside of the lock, so it may have to be made again for an entry that has grown.
@@ -119,19 +134,15 @@ pub fn get(key: &Key, out: &mut Vec<u8>) -> Option<Entry> {
             let place = shard::find(view.b, view.c, key)?;
             let entry = *view.c.get(place)?;
             if out.len() < entry.size_bytes as usize {
-                return Some((entry, false));
+                return Some((entry, None));
             }
             out.truncate(entry.size_bytes as usize);
             BLOCKS.read(walk(links, entry.head), out);
-            shard::touch(heat(index), place);
-            if let Some(count) = hits(index, place) {
-                count.fetch_add(1, Relaxed);
-            }
-            Some((entry, true))
+            Some((entry, Some(Place { shard: index, index: place })))
         })??;
         match found {
-            (entry, true) => return Some(entry),
-            (entry, false) => out.resize(entry.size_bytes as usize, 0),
+            (entry, Some(place)) => return Some((entry, place)),
+            (entry, None) => out.resize(entry.size_bytes as usize, 0),
         }
     }
     None

@@ -29,6 +29,8 @@ pub trait UtilityWatcher: 'static {
 pub struct Utility {
     statement: *mut pg_sys::PlannedStmt,
     source: *const c_char,
+    /// Did the client send it, rather than a function or block run it?
+    pub is_toplevel: bool,
 }
 
 impl Utility {
@@ -79,19 +81,11 @@ impl Utility {
         }
     }
 
-    /// COPY … FROM writes without an executor.
-    pub fn copies_in(self) -> bool {
-        // SAFETY: as above; the cast follows the tag.
-        unsafe {
-            let node = (*self.statement).utilityStmt;
-            (*node).type_ == pg_sys::NodeTag::T_CopyStmt && (*node.cast::<pg_sys::CopyStmt>()).is_from
-        }
-    }
-
-    /// NOTIFY takes a transaction id and writes no table.
-    pub fn is_notify(self) -> bool {
+    /// NOTIFY and LOCK take a transaction id and write no table.
+    pub fn takes_id_only(self) -> bool {
         // SAFETY: as above.
-        unsafe { (*(*self.statement).utilityStmt).type_ == pg_sys::NodeTag::T_NotifyStmt }
+        let tag = unsafe { (*(*self.statement).utilityStmt).type_ };
+        matches!(tag, pg_sys::NodeTag::T_NotifyStmt | pg_sys::NodeTag::T_LockStmt)
     }
 
     /// SET TRANSACTION SNAPSHOT: the transaction's snapshot is another's, and may be old.
@@ -195,7 +189,8 @@ unsafe extern "C-unwind" fn process_utility<O: UtilityObserver, W: UtilityWatche
     };
     // A part of a statement (the index of a primary key) is no statement of its own.
     let is_part = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
-    let statement = Utility { statement: pstmt, source: query_string };
+    let is_toplevel = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
+    let statement = Utility { statement: pstmt, source: query_string, is_toplevel };
     W::before(statement);
     let Some(begun) = (if is_part { None } else { O::begin(statement) }) else {
         return chain();
