@@ -98,7 +98,7 @@ AS 'MODULE_PATHNAME', 'cache_invalidate_tag_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/cache/api.rs:104
+-- src/cache/api.rs:107
 -- pg_steward::cache::api::cache_stats_reset
 CREATE  FUNCTION "cache_stats_reset"() RETURNS VOID /* Result < (), ErrorReport > */
 STRICT VOLATILE PARALLEL UNSAFE
