@@ -20,7 +20,8 @@ PART   hits           latency and server CPU of a call: hits of both tiers, key 
 --clients A,B  clients: how many (1,2,4,8,16,32)
 --scale N      pgbench scale (10)
 --no-pin       hits, misses: leave processes where the kernel puts them. Otherwise client and servers share one core,
-               so that no call waits for a core to wake up, which costs more than many a call and comes and goes
+               so that no call waits for a core to wake up, which costs more than many a call and comes and goes; hits
+               that have an aim are then measured both ways
 --quick        3 rounds of 0.2 s, 1, 4 and 16 clients, no instructions unless they are named: about 2 minutes
 --seed N       of the order of measurements
 

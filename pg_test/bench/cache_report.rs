@@ -10,8 +10,11 @@ pub struct CellResult {
 }
 
 /// Prints the cells, with the aims behind those that have one.
-pub fn print_cells(results: &[CellResult]) {
-    println!("\nRatios to a prepared SELECT 1 measured right before and after; median of the rounds (lowest-highest)");
+pub fn print_cells(results: &[CellResult], pinned: bool) {
+    let place = if pinned { "client and servers on one core" } else { "client and servers where the kernel puts them" };
+    println!(
+        "\nRatios to a prepared SELECT 1 measured right before and after, {place}; median of rounds (lowest-highest)"
+    );
     println!("  {:<18} {:>9} {:>9}  {:<22} {:<22}", "cell", "p50 us", "CPU us", "p50 ratio", "CPU ratio");
     for CellResult { name, rounds } in results {
         let of = |value: fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<f64>>();
