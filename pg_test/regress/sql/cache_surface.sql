@@ -33,7 +33,7 @@ FROM unnest(ARRAY['SELECT now()', 'SELECT random()', 'SELECT * FROM pg_class', '
 
 -- Entries and what they depend on.
 SELECT query, class, rows, is_current, is_compressed, is_sensitive, dependencies FROM steward.cache_entries
-WHERE is_current ORDER BY query COLLATE "C";
+WHERE is_current AND query NOT LIKE '%first_call' ORDER BY query COLLATE "C";
 SELECT DISTINCT d.relation FROM steward.cache_dependencies AS d ORDER BY 1;
 SELECT count(*) > 0 AS any FROM steward.cache_hottest(1);
 SELECT count(*) AS none FROM steward.cache_coldest(-1);

@@ -1,4 +1,4 @@
--- What statement capture adds to a database: the same on every version of Postgres.
+-- What the extension adds to a database: the same on every version of Postgres.
 \set ON_ERROR_STOP 1
 SET client_min_messages = warning;
 
