@@ -196,7 +196,7 @@ proptest! {
 
 #[test]
 fn names_of_settings_are_read_or_the_body_is_refused() {
-    use steward_core::cache::body::settings_read;
+    use steward_core::cache::reads::settings_read;
     let read = |source| settings_read(source).map(|names| names.join(" "));
     assert_eq!(read("select current_setting('app.tenant', true)"), Some("app.tenant".into()));
     assert_eq!(

@@ -98,18 +98,13 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
     demand_rights(&facts, &mut proof);
     let (plan_relations, mut types) = analysed.plan_dependencies();
     types.extend(&facts.type_hashes);
-    let class = match classes::of_relations(&facts.relations, &relations) {
-        Ok(class) => class,
-        Err(reason) => {
-            proof.refuse(reason);
-            no_class()
-        }
-    };
+    let class = classes::of_relations(&facts.relations, &relations).unwrap_or_else(|reason| {
+        proof.refuse(reason);
+        no_class()
+    });
     let is_sensitive = proof.refusal.is_none() && classes::is_sensitive(&analysed.columns(), &rights.columns());
-    let mut watched = plan_relations;
-    watched.extend(&facts.relations);
-    watched.extend(&relations);
-    watched.extend(&facts.row_types);
+    let watched =
+        [&plan_relations, &facts.relations, &relations, &facts.row_types].into_iter().flatten().copied().collect();
     let parts = Parts {
         slots: slots(
             (&relations, &facts.row_types),

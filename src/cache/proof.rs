@@ -8,6 +8,7 @@ use crate::settings;
 use std::collections::BTreeSet;
 use steward_core::cache::body::{self, BodyFacts, Hazard};
 use steward_core::cache::functions::{Verdict, stable_builtin};
+use steward_core::cache::reads;
 use steward_core::cache::reason::Reason;
 
 /// Calls within calls that are followed.
@@ -137,7 +138,7 @@ impl Proof {
             }
             return self.reads_settings(facts.settings.iter().map(Vec::as_slice));
         }
-        match body::settings_read(&function.body) {
+        match reads::settings_read(&function.body) {
             Some(names) => self.reads_settings(names.iter().map(String::as_bytes)),
             None => self.refuse(Reason::DynamicSetting),
         }
@@ -198,7 +199,7 @@ impl Proof {
 fn is_believed(function: &Function) -> bool {
     guc::bool(&settings::CACHE_TRUST_IMMUTABLE)
         && (!matches!(function.language, Language::Sql | Language::PlPgSql)
-            || (!function.body.is_empty() && !body::reaches_out(&function.body) && !calls_users(&function.body)))
+            || (!function.body.is_empty() && !reads::reaches_out(&function.body) && !calls_users(&function.body)))
 }
 
 fn calls_users(source: &str) -> bool {

@@ -10,6 +10,7 @@ pub mod class;
 pub mod functions;
 pub mod payload;
 pub mod pool;
+pub mod reads;
 pub mod reason;
 pub mod sensitive;
 pub mod shard;
