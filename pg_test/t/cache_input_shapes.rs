@@ -321,7 +321,11 @@ fn calls_stand_wherever_a_function_can() {
         boss.run("DROP TABLE made");
         boss.run(&format!("EXPLAIN (ANALYZE, VERBOSE) SELECT * FROM {t}"));
     }
-    boss.run(&format!("CREATE VIEW through AS SELECT * FROM {t}; CREATE MATERIALIZED VIEW kept AS SELECT * FROM {t}"));
+    // Since Postgres 17 a materialized view is filled with a search_path of pg_catalog alone.
+    let qualified = t.replace("FROM n", "FROM public.n");
+    boss.run(&format!(
+        "CREATE VIEW through AS SELECT * FROM {t}; CREATE MATERIALIZED VIEW kept AS SELECT * FROM {qualified}"
+    ));
     assert_eq!(boss.line("SELECT (SELECT count(*) FROM through), (SELECT count(*) FROM kept)"), "4|4");
 }
 

@@ -242,7 +242,10 @@ fn what_an_ordinary_role_may_not_do() {
     );
     assert!(tables.len() >= 5);
     for table in tables {
-        refused.push(format!("SELECT * FROM {table}"));
+        // The freshness classes are for every role to read, as cached() takes their names.
+        if table != "steward.cache_classes" {
+            refused.push(format!("SELECT * FROM {table}"));
+        }
         refused.push(format!("DELETE FROM {table}"));
     }
     for sql in &refused {

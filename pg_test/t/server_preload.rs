@@ -6,7 +6,7 @@ use postgres::Client;
 const HINT: &str = "Add pg_steward to shared_preload_libraries and restart the server.";
 
 /// Calls of every function that needs shared memory, and the views that stand on them.
-const NEED_PRELOAD: [&str; 12] = [
+const NEED_PRELOAD: [&str; 26] = [
     "SELECT * FROM steward.statements",
     "SELECT * FROM steward.statements_info",
     "SELECT * FROM steward.slow_queries",
@@ -19,6 +19,20 @@ const NEED_PRELOAD: [&str; 12] = [
     "SELECT * FROM steward.statements_internal(false)",
     "SELECT * FROM steward.ring_events()",
     "SELECT * FROM steward.capture_info()",
+    "SELECT steward.cached_json('SELECT 1')",
+    "SELECT * FROM steward.cached('SELECT 1') AS t(a int)",
+    "SELECT * FROM steward.cache_explain('SELECT 1')",
+    "SELECT * FROM steward.cache_stats",
+    "SELECT * FROM steward.cache_misses",
+    "SELECT * FROM steward.cache_class_stats",
+    "SELECT * FROM steward.cache_query_stats",
+    "SELECT * FROM steward.cache_entries",
+    "SELECT steward.cache_invalidate_relation_id(1)",
+    "SELECT steward.cache_invalidate_tag('a')",
+    "SELECT steward.cache_invalidate_class('utility')",
+    "SELECT steward.cache_invalidate_role_id(10)",
+    "SELECT steward.cache_clear()",
+    "SELECT steward.cache_stats_reset()",
 ];
 
 fn ensure_says_so(client: &mut Client) -> Result<()> {
@@ -45,7 +59,7 @@ fn without_preload_every_function_says_what_to_do() -> Result<()> {
                WHERE p.pronamespace = 'steward'::regnamespace AND l.lanname = 'c'";
     // Those above, and what needs no memory (percentile_between) or is CREATE EXTENSION's (capture_installed).
     let functions: i64 = client.query_one(sql, &[])?.get(0);
-    ensure!(functions == 10, "{functions} functions in C: is one missing from NEED_PRELOAD?");
+    ensure!(functions == 24, "{functions} functions in C: is one missing from NEED_PRELOAD?");
     client.simple_query("DROP EXTENSION pg_steward; CREATE EXTENSION pg_steward")?;
     cluster.check_log(&["pg_steward is not loaded via shared_preload_libraries"])?;
     cluster.append_conf("shared_preload_libraries = 'pg_steward'\n")?;
