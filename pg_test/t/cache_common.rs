@@ -164,6 +164,11 @@ impl Session {
         }
     }
 
+    /// Whether the server was built with libxml, which is an option of the build.
+    pub fn has_xml(&mut self) -> bool {
+        !self.outcome("SELECT '<a/>'::xml").is_error()
+    }
+
     pub fn lines(&mut self, sql: &str) -> Vec<String> {
         match self.outcome(sql) {
             Outcome::Rows(rows) => rows,

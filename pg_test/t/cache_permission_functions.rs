@@ -287,6 +287,8 @@ fn what_is_not_cached_has_a_reason_and_an_answer() {
 #[test]
 fn the_present_is_never_an_earlier_one() {
     let (_world, mut reader) = world("present");
+    let xml = "SELECT t FROM XMLTABLE('/a' PASSING '<a>now</a>' COLUMNS t timestamptz PATH '.') AS x";
+    let xml = reader.has_xml().then_some(xml);
     for query in [
         "SELECT now()::text AS t",
         "SELECT timestamptz 'now' AS t",
@@ -302,8 +304,10 @@ fn the_present_is_never_an_earlier_one() {
         "SELECT clock_timestamp() AS t",
         "SELECT json_populate_record(NULL::n, '{\"made\": \"now\"}') AS t",
         "SELECT t FROM json_to_record('{\"t\": \"now\"}') AS j(t timestamptz)",
-        "SELECT t FROM XMLTABLE('/a' PASSING '<a>now</a>' COLUMNS t timestamptz PATH '.') AS x",
-    ] {
+    ]
+    .into_iter()
+    .chain(xml)
+    {
         let first = reader.cached(query).rows().join("");
         let second = reader.cached(query).rows().join("");
         let third = reader.cached(query).rows().join("");

@@ -255,11 +255,14 @@ fn a_role_ends_with_its_subtransaction() {
 fn settings_that_change_texts_change_results() {
     let mut world = World::new(server(), "texts");
     world.boss.run(
-        "CREATE TABLE v (d date, t timestamptz, i interval, f float8, b bytea, a text[], x xml, m money);
+        "CREATE TABLE v (d date, t timestamptz, i interval, f float8, b bytea, a text[], m money);
          INSERT INTO v VALUES ('2020-01-02', '2020-01-02 10:00+02', '1 mon 2 days 3:04', 1 / 3::float8, '\\xdeadbeef',
-             '{a,NULL}', '<a/>', 12.5);
+             '{a,NULL}', 12.5);
          CREATE FUNCTION as_text() RETURNS SETOF text STABLE LANGUAGE sql AS 'SELECT v::text FROM public.v'",
     );
+    if world.boss.has_xml() {
+        world.boss.run("ALTER TABLE v ADD COLUMN x xml DEFAULT '<a/>'");
+    }
     let queries = [
         "SELECT d::text, t::text AS t, i::text AS i, f::text AS f, b::text AS b, a::text AS a FROM v",
         "SELECT * FROM v",
