@@ -65,7 +65,7 @@ const CATALOG: [(&str, &str); 9] = [
     ("members", "SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend
                  WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
                    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_steward')
-                   AND pg_describe_object(classid, objid, objsubid) !~ '_[0-9]{8}$'"),
+                   AND pg_describe_object(classid, objid, objsubid) !~ '_[0-9]{8}(\\[\\])?$'"),
 ];
 
 /// The extension's part of a database's catalog. Partitions are left out: the worker makes them by the day.
