@@ -124,7 +124,7 @@ pub fn count_use(place: Place) {
     }
 }
 
-/// Finds an entry and copies its bytes to `out`.
+/// Finds an entry and copies its bytes to `out`. Counts no use.
 pub fn get(key: &Key, out: &mut Vec<u8>) -> Option<(Entry, Place)> {
     let (index, links) = (shard_of(key), LINKS.halves());
     let area = DIRECTORY.get(index)?;
@@ -261,14 +261,15 @@ pub fn remove(key: &Key, created_us: u64, why: Count) -> Option<u64> {
 pub fn remove_all(which: impl Fn(&Entry) -> bool) -> u64 {
     let mut removed = 0;
     for index in 0..SHARDS {
+        let mut from = 0;
         loop {
-            let freed = with_shard(index, |mut shard| {
-                let place = shard::live(shard.entries).find(|(_, entry)| which(entry)).map(|(place, _)| place)?;
-                shard.remove(place)
+            let found = with_shard(index, |mut shard| {
+                let place = shard::live_from(shard.entries, from).find(|(_, entry)| which(entry))?.0;
+                Some((place, shard.remove(place)?))
             });
-            let Some(freed) = freed.flatten() else { break };
+            let Some((place, freed)) = found.flatten() else { break };
             release(&freed, Count::Dropped);
-            removed += 1;
+            (from, removed) = (place + 1, removed + 1);
         }
     }
     removed
@@ -288,29 +289,13 @@ pub fn list(shard_index: usize, which: impl Fn(&Entry) -> bool) -> Vec<Stored> {
     let keys: Vec<Key> = area
         .shared(|view| shard::live(view.c).filter(|(_, e)| which(e)).map(|(_, e)| e.key).collect())
         .unwrap_or_default();
-    keys.iter().filter_map(|key| peek(shard_index, key)).collect()
-}
-
-/// As `get`, without counting a use.
-fn peek(shard_index: usize, key: &Key) -> Option<Stored> {
-    let area = DIRECTORY.get(shard_index)?;
-    let mut bytes = Vec::new();
-    for _ in 0..4 {
-        let found = area.shared(|view| {
-            let place = shard::find(view.b, view.c, key)?;
-            let entry = *view.c.get(place)?;
-            if bytes.len() != entry.size_bytes as usize {
-                return Some((entry, None));
-            }
-            BLOCKS.read(walk(LINKS.halves(), entry.head), &mut bytes);
-            Some((entry, hits(shard_index, place).map(|hits| hits.load(Relaxed))))
-        })??;
-        match found {
-            (entry, Some(hits)) => return Some(Stored { entry, hits, bytes }),
-            (entry, None) => bytes.resize(entry.size_bytes as usize, 0),
-        }
-    }
-    None
+    let stored = |key: &Key| {
+        let mut bytes = Vec::new();
+        let (entry, place) = get(key, &mut bytes)?;
+        let hits = hits(place.shard, place.index).map_or(0, |hits| hits.load(Relaxed));
+        Some(Stored { entry, hits, bytes })
+    };
+    keys.iter().filter_map(stored).collect()
 }
 
 /// How many entries a shard has.

@@ -199,7 +199,12 @@ pub fn touch(heat: &[AtomicU64], index: usize) {
 
 /// The entries that hold a result, with their indexes.
 pub fn live(entries: &[Entry]) -> impl Iterator<Item = (usize, &Entry)> {
-    entries.iter().enumerate().filter(|(_, entry)| entry.queue != FREE)
+    live_from(entries, 0)
+}
+
+/// The same, from a place on.
+pub fn live_from(entries: &[Entry], from: usize) -> impl Iterator<Item = (usize, &Entry)> {
+    entries.iter().enumerate().skip(from).filter(|(_, entry)| entry.queue != FREE)
 }
 
 impl Shard<'_> {
