@@ -62,7 +62,7 @@ pub fn with<R>(look: impl FnOnce(&[Class]) -> R) -> R {
     let database = crate::pg::session::database_id();
     let current = commits::versions().map_or(0, |versions| versions.version(slot()));
     let is_own = |written: u32| written == slot();
-    if !matches!(commits::own_writes(&mut { is_own }), commits::OwnWrites::None) {
+    if commits::own_writes(&mut { is_own }).is_err() {
         // What this transaction has written is for itself only, as long as it has not committed.
         return look(&load().classes);
     }

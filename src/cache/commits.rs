@@ -13,6 +13,7 @@ use crate::pg::{guc, inval, session, utility, xact};
 use crate::settings;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::AtomicU64;
+use steward_core::cache::reason::Reason;
 use steward_core::cache::versions::{self, GLOBAL_SLOT, Registration, Versions};
 
 /// Relations from which a transaction counts as having written everything.
@@ -154,34 +155,26 @@ pub fn seen(versions: &Versions<'static, [AtomicU64]>, slot: u32, snapshot: &Act
     versions.seen_quickly(slot, snapshot.clock_before()).or_else(|| versions.seen_by(slot, snapshot))
 }
 
-/// Has the present transaction written to one of these slots, or changed a definition?
-pub enum OwnWrites {
-    None,
-    Table,
-    Catalog,
-    NotCounted,
-}
-
-/// What the present transaction has written, as far as it matters for these slots.
+/// `Err`: the present transaction has written to one of these slots, or changed a definition.
 #[inline(always)]
-pub fn own_writes(slots: &mut dyn FnMut(u32) -> bool) -> OwnWrites {
+pub fn own_writes(slots: &mut dyn FnMut(u32) -> bool) -> Result<(), Reason> {
     if writes::transaction_id() == 0 {
-        return OwnWrites::None;
+        return Ok(());
     }
     look_at_own_writes(slots)
 }
 
 #[inline(never)]
-fn look_at_own_writes(slots: &mut dyn FnMut(u32) -> bool) -> OwnWrites {
+fn look_at_own_writes(slots: &mut dyn FnMut(u32) -> bool) -> Result<(), Reason> {
     if !writes::are_counted() || SEEN.get() & BLIND != 0 {
-        return OwnWrites::NotCounted;
+        return Err(Reason::TrackingOff);
     }
-    let mut found = OwnWrites::None;
+    let mut found = Ok(());
     writes::tables(&mut |relation| {
         if relation < FIRST_NORMAL {
-            found = OwnWrites::Catalog;
-        } else if matches!(found, OwnWrites::None) && slots(relation_slot(relation)) {
-            found = OwnWrites::Table;
+            found = Err(Reason::WroteCatalog);
+        } else if found.is_ok() && slots(relation_slot(relation)) {
+            found = Err(Reason::WroteTable);
         }
     });
     found
@@ -255,6 +248,11 @@ pub fn clears() -> bool {
 
 pub fn subtransaction_starts(id: u32) {
     SUBTRANSACTION.set(id);
+}
+
+/// The subtransaction that began last; 1 is the transaction itself.
+pub fn subtransaction() -> u32 {
+    SUBTRANSACTION.get()
 }
 
 /// Ids grow, so whatever was marked since the subtransaction began has an id that is not below its own.

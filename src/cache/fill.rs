@@ -6,7 +6,7 @@ use super::serve::{self, Form, Found};
 use super::shared::{from_shared, served};
 use super::stats::{self, Count, Timed};
 use super::store::Key;
-use super::{admission, analysis, classes, leases, prepared, proof, raise, statements};
+use super::{admission, analysis, classes, commits, leases, prepared, proof, raise, statements};
 use crate::error::Error;
 use crate::pg::backend::BackendStatic;
 use crate::pg::bind::{self, Json, Parameters};
@@ -71,7 +71,6 @@ static FILLS: BackendStatic<RefCell<Vec<Fill>>> = BackendStatic::new(RefCell::ne
 static RECORDS: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 /// What analysing found, on its way past a plain frame.
 static FINDINGS: BackendStatic<RefCell<Option<analysis::Findings>>> = BackendStatic::new(RefCell::new(None));
-static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
 
 /// Reports an error of ours, inside a guard.
 fn or_raise<T>(result: Result<T, CacheError>) -> T {
@@ -251,7 +250,7 @@ fn begin(
         tags,
         bypass,
         holds_lease: false,
-        subtransaction: SUBTRANSACTION.get(),
+        subtransaction: commits::subtransaction(),
         relations: Vec::new(),
         functions: Vec::new(),
         captured: Box::default(),
@@ -443,10 +442,6 @@ pub fn function_executes(function: u32) {
     }
 }
 
-pub fn subtransaction_starts(id: u32) {
-    SUBTRANSACTION.set(id);
-}
-
 /// Calls that began since are gone.
 pub fn abandon_since(subtransaction: u32) {
     while FILLS.borrow().last().is_some_and(|fill| fill.subtransaction >= subtransaction) {
@@ -456,6 +451,5 @@ pub fn abandon_since(subtransaction: u32) {
 
 /// The transaction is over.
 pub fn transaction_ended() {
-    SUBTRANSACTION.set(1);
     abandon_since(0);
 }

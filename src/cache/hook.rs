@@ -59,7 +59,6 @@ impl XactObserver for Cache {
 
     fn subtransaction_starts(id: u32) {
         commits::subtransaction_starts(id);
-        fill::subtransaction_starts(id);
         statements::subtransaction_starts(id);
     }
 

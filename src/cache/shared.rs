@@ -2,12 +2,13 @@
 
 use super::fill::Fill;
 use super::serve::{self, Found};
-use super::stats::{self, Count, Timed};
+use super::stats::{Count, Timed};
 use super::store::{self, Key};
 use super::{admission, commits, key, local, statements};
 use crate::pg::backend::BackendStatic;
 use crate::pg::buffer::Buffer;
 use crate::pg::clock;
+use crate::pg::statement::Prepared;
 use core::cell::{Cell, RefCell};
 use steward_core::cache::payload;
 use steward_core::cache::reason::Reason;
@@ -22,9 +23,6 @@ pub struct Rules {
     /// The same, or less if the caller asked for less.
     pub ttl_ms: u64,
 }
-
-/// One in so many hits is timed.
-const TIMED_ONE_IN: u32 = 16;
 
 /// Bytes on their way; kept, so that the usual hit allocates nothing for them.
 static SCRATCH: BackendStatic<RefCell<Vec<u8>>> = BackendStatic::new(RefCell::new(Vec::new()));
@@ -46,9 +44,7 @@ pub fn find(handle: statements::Handle, asks_class: bool, ttl_ms: Option<i64>, b
         return Err(Reason::Absent);
     }
     key::with(|key| bring(key, &key::shared(key), Rules { ttl_ms, ..rules }))?;
-    let (tuples, json) = key::with(local::held).ok_or(Reason::Absent)?;
-    note_time(begun_ns);
-    Ok(Found::new(prepared, tuples, json))
+    found(prepared, begun_ns).ok_or(Reason::Absent)
 }
 
 /// The same for a call that is being answered.
@@ -117,18 +113,20 @@ fn copy(key: &[u8], shared_key: &Key, rules: Rules, entry: &Entry, bytes: &[u8])
 
 /// What `from_shared` brought.
 pub fn served(handle: statements::Handle, begun_ns: u64) -> Option<Found> {
-    let prepared = statements::with(handle, |statement| statement.prepared)?;
+    found(statements::with(handle, |statement| statement.prepared)?, begun_ns)
+}
+
+/// The result of the key that was made last, which has just been brought.
+fn found(prepared: Prepared, begun_ns: u64) -> Option<Found> {
     let (tuples, json) = key::with(local::held)?;
-    note_time(begun_ns);
+    count_time(begun_ns);
     Some(Found::new(prepared, tuples, json))
 }
 
-fn note_time(begun_ns: u64) {
+fn count_time(begun_ns: u64) {
     let hits = HITS.get();
     HITS.set(hits.wrapping_add(1));
-    if hits % TIMED_ONE_IN == 0 {
-        let now_ns = clock::monotonic_ns();
-        stats::time(Timed::SharedHit, now_ns - begun_ns);
-        local::flush_sometimes(now_ns);
+    if hits % serve::TIMED_ONE_IN == 0 {
+        serve::note_time(Timed::SharedHit, begun_ns);
     }
 }
