@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Any port will do: nothing listens on the network, and the socket lies in the cluster's own directory.
 const PORT: u16 = 5432;
 const SUPERUSER: &str = "postgres";
+/// Within which a worker has come to a new database on a busy machine.
+const WORKER_PATIENCE: Duration = Duration::from_secs(30);
 /// What a test server needs and no more; it may lose its data at a crash of the machine.
 const BASE_CONF: &str = "\
 listen_addresses = ''
@@ -227,6 +229,18 @@ impl Cluster {
         config.host_path(self.host()).port(PORT).user(SUPERUSER);
         config.connect_timeout(Duration::from_secs(10));
         config
+    }
+
+    /// A new database with the extension, which must be preloaded. Returns when the extension's worker has made its
+    /// first tables there: whatever changes from then on is the caller's own.
+    pub fn create_database(&self, name: &str) -> Result<()> {
+        self.psql("postgres", &format!("CREATE DATABASE {name}"))?;
+        self.psql(name, "CREATE EXTENSION pg_steward")?;
+        let made = "SELECT count(*) > 0 FROM pg_inherits WHERE inhparent = 'steward.slow_executions'::regclass";
+        if !wait_until(WORKER_PATIENCE, || self.psql(name, made).is_ok_and(|answer| answer == "t")) {
+            bail!("no worker of pg_steward has come to database {name}");
+        }
+        Ok(())
     }
 
     /// Runs SQL by psql (`-XAtq`, stops at the first error) and returns its output without the last line end.

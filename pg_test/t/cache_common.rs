@@ -12,7 +12,6 @@ use steward_test::{Builder, Cluster};
 const WARM_CALLS: usize = 200;
 /// From here on, calls are made with pauses: a commit that invalidates takes a while on a busy machine.
 const HASTY_CALLS: usize = 4;
-const WORKER: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A server that keeps results of any query at first sight.
 pub fn builder(name: &str) -> Builder {
@@ -29,15 +28,6 @@ pub fn builder(name: &str) -> Builder {
         .conf("pg_steward.capture_enabled", "off")
         .conf("pg_steward.cache_min_execution_time", "0")
         .conf("pg_steward.cache_admission_window", "0")
-}
-
-/// A new database with the extension.
-pub fn database(cluster: &Cluster, name: &str) {
-    cluster.psql("postgres", &format!("CREATE DATABASE {name}")).expect("CREATE DATABASE");
-    cluster.psql(name, "CREATE EXTENSION pg_steward").expect("CREATE EXTENSION");
-    // The worker makes its first partitions, and new relations end results of functions, which may find them by name.
-    let made = "SELECT count(*) > 0 FROM pg_inherits WHERE inhparent = 'steward.slow_executions'::regclass";
-    steward_test::wait_until(WORKER, || cluster.psql(name, made).is_ok_and(|answer| answer == "t"));
 }
 
 /// What a statement came to.
@@ -286,7 +276,7 @@ impl<'a> World<'a> {
     pub fn new(cluster: &'a Cluster, name: &str) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        database(cluster, name);
+        cluster.create_database(name).expect("database");
         let boss = Session::new(cluster.client(name).expect("connect"), name, "postgres");
         let mut world = Self { _turn: turn, cluster, name: name.to_owned(), boss };
         // Nothing here may wait for ever for a lock.

@@ -1,6 +1,6 @@
 //! Servers of other kinds: without the library preloaded, without shared memory for results, and standbys.
 
-use super::common::{Session, builder, database};
+use super::common::{Session, builder};
 use anyhow::Result;
 use std::time::Duration;
 use steward_test::Cluster;
@@ -47,7 +47,7 @@ fn without_the_library_at_server_start() -> Result<()> {
 #[test]
 fn without_shared_memory_for_results() -> Result<()> {
     let cluster = builder("cacheNoSize").conf("pg_steward.cache_size", "0").start()?;
-    database(&cluster, "none");
+    cluster.create_database("none").expect("database");
     let mut session = Session::new(cluster.client("none")?, "none", "one");
     let mut other = Session::new(cluster.client("none")?, "none", "other");
     session.run("CREATE TABLE n (id int); INSERT INTO n VALUES (1)");
@@ -72,7 +72,7 @@ fn without_shared_memory_for_results() -> Result<()> {
 #[test]
 fn a_standby_runs_queries_and_caches_when_it_is_promoted() -> Result<()> {
     let primary = builder("cachePrimary").start()?;
-    database(&primary, "copied");
+    primary.create_database("copied").expect("database");
     primary.psql("copied", "CREATE TABLE n (id int); INSERT INTO n VALUES (1)")?;
     let standby = primary.standby()?;
     standby.wait_caught_up(&primary, PATIENCE)?;

@@ -27,8 +27,7 @@ pub fn create_database(cluster: &Cluster, name: &str) {
     // Two at once could meet in the template database.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
-    cluster.psql("postgres", &format!("CREATE DATABASE {name}")).expect("CREATE DATABASE");
-    cluster.psql(name, "CREATE EXTENSION pg_steward").expect("CREATE EXTENSION");
+    cluster.create_database(name).expect("database");
 }
 
 /// A connection that has made a call: its first may know too little of the past to be served.
