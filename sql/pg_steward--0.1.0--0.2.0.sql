@@ -66,7 +66,7 @@ CREATE FUNCTION steward.cached(query text, params jsonb DEFAULT '[]', ttl interv
 COMMENT ON FUNCTION steward.cached(text, jsonb, interval, text, text[]) IS 'Rows of a query that only reads, from the cache or by running it, as its caller would get them now; params bind to $1, $2 and so on';
 
 CREATE FUNCTION steward.cached_json(query text, params jsonb DEFAULT '[]', ttl interval DEFAULT NULL, class text DEFAULT NULL,
-                                    tags text[] DEFAULT '{}') RETURNS jsonb
+                                    tags text[] DEFAULT '{}') RETURNS json
     AS 'MODULE_PATHNAME', 'steward_cached_json_1' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION steward.cached_json(text, jsonb, interval, text, text[]) IS 'The rows of steward.cached as a JSON array of objects';
 

@@ -71,11 +71,11 @@ impl Place {
 /// Tables that an application without a result cache might keep by hand.
 pub fn fill(connection: &mut Connection) -> Result<()> {
     connection.query(&format!(
-        "CREATE UNLOGGED TABLE bench_hand (key int PRIMARY KEY, payload jsonb);
-         INSERT INTO bench_hand SELECT key, (SELECT jsonb_agg(to_jsonb(r)) FROM ({AGGREGATE}) AS r)
+        "CREATE UNLOGGED TABLE bench_hand (key int PRIMARY KEY, payload json);
+         INSERT INTO bench_hand SELECT key, (SELECT json_agg(row_to_json(r)) FROM ({AGGREGATE}) AS r)
              FROM generate_series(1, {KEYS}) AS key;
-         CREATE UNLOGGED TABLE bench_hand_hundred (key int PRIMARY KEY, payload jsonb);
-         INSERT INTO bench_hand_hundred SELECT key, (SELECT jsonb_agg(to_jsonb(r)) FROM ({HUNDRED}) AS r)
+         CREATE UNLOGGED TABLE bench_hand_hundred (key int PRIMARY KEY, payload json);
+         INSERT INTO bench_hand_hundred SELECT key, (SELECT json_agg(row_to_json(r)) FROM ({HUNDRED}) AS r)
              FROM generate_series(1, {KEYS}) AS key;
          CREATE UNLOGGED TABLE bench_rows AS {HUNDRED};"
     ))?;

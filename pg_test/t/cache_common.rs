@@ -22,7 +22,7 @@ pub fn builder(name: &str) -> Builder {
         // What autovacuum commits, and what shares a slot by chance, would cost hits.
         .conf("autovacuum", "off")
         .conf("pg_steward.cache_version_slots", "262144")
-        .conf("max_worker_processes", "40")
+        .conf("max_worker_processes", "100")
         .conf("max_prepared_transactions", "5")
         // Its worker makes tables now and then, and all of a test's changes are to be the test's own.
         .conf("pg_steward.capture_enabled", "off")
@@ -250,7 +250,9 @@ pub fn cached_sql(query: &str) -> String {
 }
 
 fn direct_sql(query: &str) -> String {
-    format!("SELECT coalesce(jsonb_agg(row_to_json(whole_row)::jsonb), '[]') FROM ({query}) AS whole_row")
+    format!(
+        "SELECT '[' || coalesce(string_agg(row_to_json(whole_row)::text, ','), '') || ']' FROM ({query}) AS whole_row"
+    )
 }
 
 fn row(message: &SimpleQueryMessage) -> Option<String> {

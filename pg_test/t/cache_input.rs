@@ -311,7 +311,7 @@ fn errors_of_the_query_pass_unchanged() {
     for query in FAILING {
         let code = world.boss.cached(query).failure().code.clone();
         let sql = format!("SELECT caught($q${query}$q$), caught('SELECT count(*) FROM n'), caught($q${query}$q$)");
-        assert_eq!(world.boss.line(&sql), format!("{code}|[{{\"count\": 200}}]|{code}"), "{query}");
+        assert_eq!(world.boss.line(&sql), format!("{code}|[{{\"count\":200}}]|{code}"), "{query}");
     }
     server().check_log(&["ERROR:"]).expect("no line but errors of clients");
 }
@@ -335,7 +335,7 @@ fn what_was_cut_short_leaves_nothing() {
         world.boss.run("BEGIN; SAVEPOINT s");
         assert_eq!(world.boss.cached(halfway).failure().code, "P9999");
         world.boss.run("ROLLBACK TO s");
-        assert_eq!(world.boss.cached("SELECT count(*) FROM n").rows(), ["[{\"count\": 200}]"]);
+        assert_eq!(world.boss.cached("SELECT count(*) FROM n").rows(), ["[{\"count\":200}]"]);
         world.boss.run("COMMIT");
     }
     for query in [endless, halfway] {
@@ -367,13 +367,13 @@ fn a_result_lives_no_longer_than_asked() {
     world.boss.warm(query);
     world.boss.run("SELECT pg_sleep(0.05)");
     let before = count(&mut world.boss);
-    assert_eq!(call(&mut world.boss, "1 hour"), "[{\"count\": 200}]");
+    assert_eq!(call(&mut world.boss, "1 hour"), "[{\"count\":200}]");
     assert_eq!(count(&mut world.boss), before, "young enough");
-    assert_eq!(call(&mut world.boss, "10 ms"), "[{\"count\": 200}]");
+    assert_eq!(call(&mut world.boss, "10 ms"), "[{\"count\":200}]");
     assert_eq!(count(&mut world.boss), before + 1, "too old for this caller");
     // One that asked for less time has not taken it from the others.
     other.run("SELECT pg_sleep(0.05)");
-    assert_eq!(call(&mut other, "10 ms"), "[{\"count\": 200}]");
+    assert_eq!(call(&mut other, "10 ms"), "[{\"count\":200}]");
     assert_eq!(other.state(query), "local");
     assert_eq!(world.boss.state(query), "local");
     // The class's own time ends it for all, also what sessions keep.

@@ -52,15 +52,13 @@ fn results_of_every_shape() {
         assert_eq!(rows(&mut world.boss, query, columns), direct, "{query}");
         assert_eq!(rows(&mut other, query, columns), direct, "{query}");
         assert_eq!(other.state(query), "local", "{query}");
-        if !query.contains("AS a, 2 AS a") {
-            world.boss.agrees("as JSON", query);
-            other.agrees("as JSON", query);
-        }
+        world.boss.agrees("as JSON", query);
+        other.agrees("as JSON", query);
     }
-    // Of columns of one name, JSON has the last, as jsonb does. Columns may be missing altogether.
+    // Columns of one name all come, as row_to_json has them. Columns may be missing altogether.
     for _ in 0..3 {
-        assert_eq!(world.boss.cached("SELECT 1 AS a, 2 AS a").rows(), ["[{\"a\": 2}]"]);
-        assert_eq!(world.boss.cached("SELECT FROM generate_series(1, 3)").rows(), ["[{}, {}, {}]"]);
+        assert_eq!(world.boss.cached("SELECT 1 AS a, 2 AS a").rows(), ["[{\"a\":1,\"a\":2}]"]);
+        assert_eq!(world.boss.cached("SELECT FROM generate_series(1, 3)").rows(), ["[{},{},{}]"]);
         assert_eq!(world.boss.cached("SELECT").rows(), ["[{}]"]);
         assert_eq!(world.boss.cached("SELECT 1 WHERE false").rows(), ["[]"]);
     }
@@ -73,7 +71,7 @@ fn as_many_columns_as_there_can_be() {
     let query = format!("SELECT {}", list(1600, |i| format!("{i} AS c{i}")));
     let direct = world.boss.outcome(&query);
     assert_eq!(rows(&mut world.boss, &query, &list(1600, |i| format!("c{i} int"))), direct);
-    let parsed = |outcome: &Outcome| outcome.rows()[0].matches("\": ").count();
+    let parsed = |outcome: &Outcome| outcome.rows()[0].matches("\":\"v").count();
     for count in [1600, 1664] {
         let query = format!("SELECT {}", list(count, |i| format!("'v{i}'::text AS c{i}")));
         for _ in 0..3 {
@@ -127,63 +125,59 @@ fn parameters_of_every_type() {
             assert_eq!(world.boss.line(&sql), expected, "{query} with {params}");
         }
     };
-    check("SELECT $1::int AS a, $2::text AS b", "[1, null]", "[{\"a\": 1, \"b\": null}]");
-    check("SELECT $1::text AS a, $2::text AS b", "[1.50, true]", "[{\"a\": \"1.50\", \"b\": \"true\"}]");
+    check("SELECT $1::int AS a, $2::text AS b", "[1, null]", "[{\"a\":1,\"b\":null}]");
+    check("SELECT $1::text AS a, $2::text AS b", "[1.50, true]", "[{\"a\":\"1.50\",\"b\":\"true\"}]");
     check(
         "SELECT $1::numeric AS a",
         "[123456789012345678901234567890.1234500]",
-        "[{\"a\": 123456789012345678901234567890.1234500}]",
+        "[{\"a\":123456789012345678901234567890.1234500}]",
     );
-    check("SELECT $1::numeric(4,1) AS a", "[1.26]", "[{\"a\": 1.3}]");
-    check("SELECT $1::float8 AS a", "[1e300]", &format!("[{{\"a\": 1{}}}]", "0".repeat(300)));
-    check("SELECT $1::int[] AS a", "[[1, null, 3]]", "[{\"a\": [1, null, 3]}]");
-    check("SELECT $1::int[] AS a", "[[[1, 2], [3, null]]]", "[{\"a\": [[1, 2], [3, null]]}]");
-    check("SELECT $1::int[] AS a", "[\"{7,8}\"]", "[{\"a\": [7, 8]}]");
-    check("SELECT $1::int[] AS a", "[[]]", "[{\"a\": []}]");
+    check("SELECT $1::numeric(4,1) AS a", "[1.26]", "[{\"a\":1.3}]");
+    check("SELECT $1::float8 AS a", "[1e300]", "[{\"a\":1e+300}]");
+    check("SELECT $1::int[] AS a", "[[1, null, 3]]", "[{\"a\":[1,null,3]}]");
+    check("SELECT $1::int[] AS a", "[[[1, 2], [3, null]]]", "[{\"a\":[[1,2],[3,null]]}]");
+    check("SELECT $1::int[] AS a", "[\"{7,8}\"]", "[{\"a\":[7,8]}]");
+    check("SELECT $1::int[] AS a", "[[]]", "[{\"a\":[]}]");
     check(
         "SELECT $1::text[] AS a",
         r#"[["a\"b", "c\\d", "", "NULL", null, "e,f", "{g}", " h ", "é"]]"#,
-        r#"[{"a": ["a\"b", "c\\d", "", "NULL", null, "e,f", "{g}", " h ", "é"]}]"#,
+        r#"[{"a":["a\"b","c\\d","","NULL",null,"e,f","{g}"," h ","é"]}]"#,
     );
     check(
         "SELECT $1::jsonb AS a, $2::json AS b",
         r#"[{"k": [1, {"l": null}]}, [1, "x"]]"#,
-        r#"[{"a": {"k": [1, {"l": null}]}, "b": [1, "x"]}]"#,
+        r#"[{"a":{"k": [1, {"l": null}]},"b":[1, "x"]}]"#,
     );
     check(
         "SELECT $1::jsonb AS a",
         r#"["text"]"#.replace("\"text\"", "\"\\\"text\\\"\"").as_str(),
-        "[{\"a\": \"text\"}]",
+        "[{\"a\":\"text\"}]",
     );
     check(
         "SELECT $1::jsonb[] AS a",
         r#"[[{"a": "q\"x"}, null, [1, [2]]]]"#,
-        r#"[{"a": [{"a": "q\"x"}, null, [1, [2]]]}]"#,
+        r#"[{"a":[{"a": "q\"x"},null,[1, [2]]]}]"#,
     );
     check(
         "SELECT $1::date AS a, $2::timestamptz AS b",
         r#"["2020-02-29", "2020-01-01 10:00+02"]"#,
-        r#"[{"a": "2020-02-29", "b": "2020-01-01T08:00:00+00:00"}]"#,
+        r#"[{"a":"2020-02-29","b":"2020-01-01T08:00:00+00:00"}]"#,
     );
     check(
         "SELECT $1::interval AS a, $2::bytea AS b",
         r#"["1 mon 2 days", "\\x00ff"]"#,
-        r#"[{"a": "1 mon 2 days", "b": "\\x00ff"}]"#,
+        r#"[{"a":"1 mon 2 days","b":"\\x00ff"}]"#,
     );
     check(
         "SELECT $1::uuid AS a",
         r#"["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"]"#,
-        r#"[{"a": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"}]"#,
+        r#"[{"a":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"}]"#,
     );
-    check(
-        "SELECT id FROM n WHERE id = ANY($1) ORDER BY id",
-        "[[3, 1, 2, 1000]]",
-        "[{\"id\": 1}, {\"id\": 2}, {\"id\": 3}]",
-    );
-    check("SELECT count(*) FROM n WHERE word LIKE $1 AND amount > $2", r#"["word 1%", 100.5]"#, "[{\"count\": 100}]");
-    check("SELECT $1 AS a", r#"["é😀\n\t"]"#, r#"[{"a": "é😀\n\t"}]"#);
-    check("SELECT $2::int AS a, $1::int AS b", "[1, 2]", "[{\"a\": 2, \"b\": 1}]");
-    check("SELECT x FROM unnest($1::text[]) AS x", r#"[["b", "a"]]"#, r#"[{"x": "b"}, {"x": "a"}]"#);
+    check("SELECT id FROM n WHERE id = ANY($1) ORDER BY id", "[[3, 1, 2, 1000]]", "[{\"id\":1},{\"id\":2},{\"id\":3}]");
+    check("SELECT count(*) FROM n WHERE word LIKE $1 AND amount > $2", r#"["word 1%", 100.5]"#, "[{\"count\":100}]");
+    check("SELECT $1 AS a", r#"["é😀\n\t"]"#, r#"[{"a":"é😀\n\t"}]"#);
+    check("SELECT $2::int AS a, $1::int AS b", "[1, 2]", "[{\"a\":2,\"b\":1}]");
+    check("SELECT x FROM unnest($1::text[]) AS x", r#"[["b", "a"]]"#, r#"[{"x":"b"},{"x":"a"}]"#);
 }
 
 /// Equal text with other values is another result, and equal values in another guise are never mixed up.
@@ -204,17 +198,17 @@ fn parameters_are_part_of_the_key() {
     let expected =
         ["\"1\"", "\"1\"", "\"1.0\"", "\"1.00\"", "\"1 \"", "\"true\"", "\"true\"", "null", "\"null\"", "\"\""];
     for (text, expected) in texts.iter().zip(expected) {
-        assert_eq!(text, &format!("[{{\"a\": {expected}}}]"));
+        assert_eq!(text, &format!("[{{\"a\":{expected}}}]"));
     }
     for id in [1, 2, 3, 150, 1] {
         assert_eq!(
             one(&format!("[{id}]"), "SELECT word FROM n WHERE id = $1"),
-            format!("[{{\"word\": \"word {id}\"}}]")
+            format!("[{{\"word\":\"word {id}\"}}]")
         );
     }
     let pair = "SELECT $1 || chr(45) || $2 AS a";
-    assert_eq!(one("[\"a\", \"bc\"]", pair), "[{\"a\": \"a-bc\"}]");
-    assert_eq!(one("[\"ab\", \"c\"]", pair), "[{\"a\": \"ab-c\"}]");
+    assert_eq!(one("[\"a\", \"bc\"]", pair), "[{\"a\":\"a-bc\"}]");
+    assert_eq!(one("[\"ab\", \"c\"]", pair), "[{\"a\":\"ab-c\"}]");
 }
 
 /// Values that lie in a TOAST table are brought into the result: what becomes of the table does not matter.
@@ -303,18 +297,18 @@ fn calls_stand_wherever_a_function_can() {
             boss.lines("SELECT n.id, c.w FROM n, LATERAL steward.cached('SELECT word FROM n WHERE id = $1', jsonb_build_array(n.id)) AS c(w text) WHERE n.id < 4 ORDER BY 1"),
             ["1|word 1", "2|word 2", "3|word 3"]
         );
-        assert_eq!(boss.line("SELECT jsonb_array_length(steward.cached_json('SELECT id FROM n'))"), "200");
+        assert_eq!(boss.line("SELECT json_array_length(steward.cached_json('SELECT id FROM n'))"), "200");
         assert_eq!(
             boss.line("SELECT (steward.cached_json('SELECT max(id) AS m FROM n') -> 0 ->> 'm')::int + 1"),
             "201"
         );
         assert_eq!(
-            boss.line("SELECT steward.cached_json('SELECT 1 AS a') = steward.cached_json('SELECT 1 AS a')"),
+            boss.line("SELECT steward.cached_json('SELECT 1 AS a')::text = steward.cached_json('SELECT 1 AS a')::text"),
             "t"
         );
         assert_eq!(
             boss.line("SELECT steward.cached_json($$SELECT steward.cached_json('SELECT 1 AS a') AS b$$)"),
-            "[{\"b\": [{\"a\": 1}]}]"
+            "[{\"b\":[{\"a\":1}]}]"
         );
         boss.run(&format!("CREATE TEMP TABLE made AS SELECT * FROM {t}; INSERT INTO made SELECT * FROM {t}"));
         assert_eq!(boss.line("SELECT count(*) FROM made"), "8");
@@ -366,7 +360,7 @@ fn cursors_loops_and_prepared_statements() {
         let params = format!("[{}]", round % 3 + 1);
         let row =
             world.boss.client.query_one(&statement, &[&"SELECT id FROM n WHERE id = $1", &params]).expect("query");
-        assert_eq!(row.get::<_, String>(0), format!("[{{\"id\": {}}}]", round % 3 + 1));
+        assert_eq!(row.get::<_, String>(0), format!("[{{\"id\":{}}}]", round % 3 + 1));
     }
     let mut transaction = world.boss.client.transaction().expect("transaction");
     let portal = transaction.bind(&format!("SELECT id FROM {t}"), &[]).expect("bind");
@@ -399,7 +393,7 @@ fn circumstances_that_bypass() {
         let before = count(&mut world.boss, reason);
         world.boss.run(begin);
         for _ in 0..2 {
-            assert_eq!(world.boss.cached(query).rows(), ["[{\"count\": 200}]"], "{reason}");
+            assert_eq!(world.boss.cached(query).rows(), ["[{\"count\":200}]"], "{reason}");
             assert_eq!(rows(&mut world.boss, query, "c bigint").rows(), ["200"], "{reason}");
         }
         assert_eq!(world.boss.reason(query), reason);

@@ -29,7 +29,7 @@ fn a_role_made_again_is_a_new_one() {
         old.agrees("the role is gone", query);
         new.agrees("a new role with a grant", query);
     }
-    assert_eq!(new.direct("SELECT id FROM app.n").rows().join(""), "[{\"id\": 1}]");
+    assert_eq!(new.direct("SELECT id FROM app.n").rows().join(""), "[{\"id\":1}]");
     readers.world.boss.run("GRANT @staff TO @ann");
     for query in super::QUERIES {
         new.agrees("a new member", query);
@@ -82,7 +82,7 @@ fn row_security_shares_where_the_tree_is_the_same() {
     assert_eq!(readers.ann.state(query), "absent", "the superuser's result is another");
     readers.ann.warm(query);
     assert_eq!(readers.bob.state(query), "shared");
-    assert_eq!(readers.bob.agrees("shared", query).rows().join(""), "[{\"id\": 1}, {\"id\": 2}]");
+    assert_eq!(readers.bob.agrees("shared", query).rows().join(""), "[{\"id\":1},{\"id\":2}]");
     readers.world.boss.run("ALTER POLICY p ON app.n USING (id < 3 AND current_user IS NOT NULL)");
     readers.ann.warm(query);
     assert_eq!(readers.bob.state(query), "absent");
@@ -198,15 +198,15 @@ fn only_the_callers_rights_count_inside_definer_functions() {
     let boss = &mut readers.world.boss;
     boss.run(
         "GRANT USAGE ON SCHEMA steward TO @definer;
-         CREATE FUNCTION app.through() RETURNS jsonb STABLE SECURITY DEFINER LANGUAGE sql AS
+         CREATE FUNCTION app.through() RETURNS json STABLE SECURITY DEFINER LANGUAGE sql AS
              $$ SELECT steward.cached_json('SELECT id, current_user = ''@definer'' AS is_definer FROM app.n ORDER BY id') $$;
-         CREATE FUNCTION app.invoking() RETURNS jsonb STABLE LANGUAGE sql AS
+         CREATE FUNCTION app.invoking() RETURNS json STABLE LANGUAGE sql AS
              $$ SELECT steward.cached_json('SELECT id FROM app.n ORDER BY id') $$;
          ALTER FUNCTION app.through() OWNER TO @definer",
     );
     readers.world.boss.warm("SELECT id FROM app.n ORDER BY id");
     for _ in 0..3 {
-        let seen = readers.ann.line("SELECT jsonb_array_length(app.through()), app.through() -> 0 ->> 'is_definer'");
+        let seen = readers.ann.line("SELECT json_array_length(app.through()), app.through() -> 0 ->> 'is_definer'");
         assert_eq!(seen, "4|true");
         assert_eq!(readers.ann.fails("SELECT app.invoking()"), "42501");
         assert_eq!(readers.ann.cached("SELECT id FROM app.n ORDER BY id").failure().code, "42501");

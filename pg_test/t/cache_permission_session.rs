@@ -38,8 +38,8 @@ fn answers(outcomes: &[Outcome]) -> Vec<String> {
 }
 
 fn ids(ids: &[u32]) -> String {
-    let objects: Vec<String> = ids.iter().map(|id| format!("{{\"id\": {id}}}")).collect();
-    format!("[{}]", objects.join(", "))
+    let objects: Vec<String> = ids.iter().map(|id| format!("{{\"id\":{id}}}")).collect();
+    format!("[{}]", objects.join(","))
 }
 
 #[test]
@@ -86,11 +86,11 @@ fn a_policy_that_reads_a_setting_follows_it() {
 fn unset_and_empty_differ() {
     let mut world = World::new(server(), "unset");
     let query = "SELECT current_setting('app.unset', true) IS NULL AS is_unset";
-    assert_eq!(world.boss.warm(query).rows().join(""), "[{\"is_unset\": true}]");
+    assert_eq!(world.boss.warm(query).rows().join(""), "[{\"is_unset\":true}]");
     world.boss.run("SET app.unset = ''");
-    assert_eq!(world.boss.agrees("empty", query).rows().join(""), "[{\"is_unset\": false}]");
+    assert_eq!(world.boss.agrees("empty", query).rows().join(""), "[{\"is_unset\":false}]");
     let mut other = world.another();
-    assert_eq!(other.agrees("elsewhere", query).rows().join(""), "[{\"is_unset\": true}]");
+    assert_eq!(other.agrees("elsewhere", query).rows().join(""), "[{\"is_unset\":true}]");
     let missing = "SELECT current_setting('app.missing')";
     assert!(world.boss.agrees("missing", missing).is_error());
     world.boss.run("SET app.missing = 'here'");

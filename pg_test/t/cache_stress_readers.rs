@@ -149,7 +149,8 @@ fn judge(shared: &Shared, number: usize, cached: String, direct: String) -> Stri
 
 /// The cache and the query itself, for one of `QUERIES`, in one statement.
 fn both(query: &str) -> String {
-    let direct = format!("(SELECT coalesce(jsonb_agg(to_jsonb(x)), '[]') FROM ({query}) AS x)::text");
+    let direct =
+        format!("(SELECT '[' || coalesce(string_agg(row_to_json(x)::text, ','), '') || ']' FROM ({query}) AS x)");
     format!("SELECT steward.cached_json($q${query}$q$)::text, {direct}")
 }
 

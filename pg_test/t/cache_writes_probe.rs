@@ -66,7 +66,10 @@ pub fn cached(client: &mut Client, query: &str) -> String {
 
 /// The same without the cache.
 pub fn direct(client: &mut Client, query: &str) -> String {
-    ask(client, &format!("SELECT coalesce(jsonb_agg(to_jsonb(x)), '[]') FROM ({query}) AS x"))
+    ask(
+        client,
+        &format!("SELECT '[' || coalesce(string_agg(row_to_json(x)::text, ','), '') || ']' FROM ({query}) AS x"),
+    )
 }
 
 /// What a call would meet now: `local`, `shared`, or the reason for neither.

@@ -290,6 +290,8 @@ fn failing_utility_statements() {
         writer.finish()
     });
     assert!(copy.is_ok_and(|finished| finished.is_err()));
+    // As in `fails`: the error arrives before the transaction has ended.
+    run(&mut client, "");
     expect(&mut reader, "COPY numbers FROM STDIN", "error", "22P02", "UTILITY");
 }
 

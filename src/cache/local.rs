@@ -27,7 +27,7 @@ pub struct Result {
     pub query: u32,
     pub is_sensitive: bool,
     pub tuples: Option<Buffer>,
-    /// A jsonb value.
+    /// A json value.
     pub json: Option<Buffer>,
     /// The key of the shared copy, where there is one.
     pub key: Key,

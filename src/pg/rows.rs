@@ -35,14 +35,16 @@ impl RowSet {
     pub const NONE: RowSet = RowSet(ptr::null_mut());
 }
 
-/// No jsonb can be larger (JENTRY_OFFLENMASK of jsonb.h).
-pub const MAX_JSON_BYTES: usize = 0x0fff_ffff;
+/// No value can be larger (MaxAllocSize of memutils.h, less the value's header).
+pub const MAX_JSON_BYTES: usize = 0x3fff_ffff - HEADER;
+/// Length of the header in front of a value of variable length (VARHDRSZ).
+const HEADER: usize = 4;
 
 fn refuse_size() {
     pgrx::ereport!(
         ERROR,
         pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-        format!("result is larger than the {MAX_JSON_BYTES} bytes that a jsonb may have"),
+        format!("result is larger than the {MAX_JSON_BYTES} bytes that a json may have"),
         "Use steward.cached, which returns rows."
     );
 }
@@ -224,9 +226,10 @@ pub fn restore(prepared: Prepared, bytes: &[u8], set: RowSet) {
     }
 }
 
-/// Kept rows as a jsonb array of objects, header included. Under a guard.
+/// Kept rows as a json array of objects, header included. Under a guard.
 pub fn to_json(prepared: Prepared, bytes: &[u8]) -> Vec<u8> {
-    let mut text = vec![b'['];
+    let mut json = vec![0; HEADER];
+    json.push(b'[');
     // SAFETY: the bytes are as above; the descriptor is registered, as a value of its type needs. A minimal tuple is a
     // tuple without the first fields of its header, which are those of a composite value.
     unsafe {
@@ -240,31 +243,29 @@ pub fn to_json(prepared: Prepared, bytes: &[u8]) -> Vec<u8> {
         );
         let before = pg_sys::MemoryContextSwitchTo(context);
         for tuple in tuples(bytes) {
-            if text.len() > 1 {
-                text.push(b',');
+            if json.len() > HEADER + 1 {
+                json.push(b',');
             }
             let whole = pg_sys::heap_tuple_from_minimal_tuple(tuple);
             let value = pg_sys::heap_copy_tuple_as_datum(whole, descriptor);
-            let Some(json) = direct_function_call_as_datum(pg_sys::row_to_json, &[Some(value)]) else { continue };
-            let json = json.cast_mut_ptr::<pg_sys::varlena>();
-            let size = pgrx::varsize_any_exhdr(json);
-            reserve(&mut text, size + 8);
-            if text.len() + size > 4 * MAX_JSON_BYTES {
+            let Some(object) = direct_function_call_as_datum(pg_sys::row_to_json, &[Some(value)]) else { continue };
+            let object = object.cast_mut_ptr::<pg_sys::varlena>();
+            let size = pgrx::varsize_any_exhdr(object);
+            // A comma or bracket follows.
+            if json.len() + size >= HEADER + MAX_JSON_BYTES {
                 refuse_size();
             }
+            reserve(&mut json, size + 1);
             pgrx::check_for_interrupts!();
-            text.extend_from_slice(core::slice::from_raw_parts(pgrx::vardata_any(json).cast::<u8>(), size));
+            json.extend_from_slice(core::slice::from_raw_parts(pgrx::vardata_any(object).cast::<u8>(), size));
             pg_sys::MemoryContextReset(context);
         }
         pg_sys::MemoryContextSwitchTo(before);
-        text.extend_from_slice(b"]\0");
-        let source = pg_sys::Datum::from(text.as_ptr());
-        let value = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(source)]).unwrap_or(source);
-        let value = value.cast_mut_ptr::<pg_sys::varlena>();
-        let json = core::slice::from_raw_parts(value.cast::<u8>(), pgrx::varsize_4b(value)).to_vec();
         pg_sys::MemoryContextDelete(context);
-        json
+        json.push(b']');
+        pgrx::set_varsize_4b(json.as_mut_ptr().cast(), json.len() as i32);
     }
+    json
 }
 
 /// The set that a function in FROM is to fill: `Ok` for one that takes a set all at once. Under a guard.
