@@ -5,3 +5,4 @@
 pub mod cache;
 pub mod capture;
 pub mod error;
+mod hash;

@@ -456,7 +456,10 @@ fn transaction_ended() {
     // While VACUUM commits its own transactions it is still VACUUM.
     SEEN.set(SEEN.get() & MAINTENANCE);
     SUBTRANSACTION.set(1);
-    if let Some(versions) = versions() {
+    // Who has not used the cache yet renews his snapshot at the first call.
+    if WATCHES.get()
+        && let Some(versions) = versions()
+    {
         CLOCK_BEFORE.set(versions.clock());
     }
 }

@@ -450,6 +450,9 @@ pub fn abandon_since(subtransaction: u32) {
 }
 
 /// The transaction is over.
+#[inline(always)]
 pub fn transaction_ended() {
-    abandon_since(0);
+    if RECORDS.get() {
+        abandon_since(0);
+    }
 }

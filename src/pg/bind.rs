@@ -231,29 +231,15 @@ pub fn speaks_of_now(json: Json) -> bool {
 
 /// Types that take a catalog or the present day to be read at all.
 pub fn has_unstable_input(kind: u32) -> bool {
+    use super::names::NAMING_TYPES;
     use pg_sys::*;
-    const UNSTABLE: [Oid; 12] = [
-        TIMETZOID,
-        REGPROCOID,
-        REGPROCEDUREOID,
-        REGOPEROID,
-        REGOPERATOROID,
-        REGCLASSOID,
-        REGCOLLATIONOID,
-        REGTYPEOID,
-        REGCONFIGOID,
-        REGDICTIONARYOID,
-        REGROLEOID,
-        REGNAMESPACEOID,
-    ];
     // SAFETY: catalog look-ups. Domains check constraints, composites hold values of other types.
-    let (own, element) = unsafe {
-        let element = get_element_type(Oid::from(kind));
-        (get_typtype(Oid::from(kind)) as u8, if element == InvalidOid { 0 } else { get_typtype(element) as u8 })
-    };
-    // SAFETY: a catalog look-up.
-    let element_kind = unsafe { get_element_type(Oid::from(kind)) };
-    UNSTABLE.contains(&Oid::from(kind))
-        || UNSTABLE.contains(&element_kind)
-        || [own, element].iter().any(|sort| matches!(sort, b'd' | b'c'))
+    unsafe {
+        let is_unstable = |kind: Oid| {
+            kind == TIMETZOID || NAMING_TYPES.contains(&kind) || matches!(get_typtype(kind) as u8, b'd' | b'c')
+        };
+        let kind = Oid::from(kind);
+        let element = get_element_type(kind);
+        is_unstable(kind) || element != InvalidOid && is_unstable(element)
+    }
 }

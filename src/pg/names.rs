@@ -12,6 +12,21 @@ pub struct Names {
     pub speaks_of_now: bool,
 }
 
+/// Types whose values are names in catalogs: reading and printing one looks them up.
+pub(super) const NAMING_TYPES: [pg_sys::Oid; 11] = [
+    pg_sys::REGPROCOID,
+    pg_sys::REGPROCEDUREOID,
+    pg_sys::REGOPEROID,
+    pg_sys::REGOPERATOROID,
+    pg_sys::REGCLASSOID,
+    pg_sys::REGCOLLATIONOID,
+    pg_sys::REGTYPEOID,
+    pg_sys::REGCONFIGOID,
+    pg_sys::REGDICTIONARYOID,
+    pg_sys::REGROLEOID,
+    pg_sys::REGNAMESPACEOID,
+];
+
 struct Search<'a> {
     schemas: &'a [u32],
     names: Names,

@@ -253,26 +253,14 @@ fn session_value(op: pg_sys::SQLValueFunctionOp::Type, facts: &mut Facts) {
 
 /// Types whose text Postgres makes from catalogs.
 fn type_of(kind: pg_sys::Oid, facts: &mut Facts) {
+    use super::names::NAMING_TYPES;
     use pg_sys::*;
-    const FROM_CATALOGS: [Oid; 11] = [
-        REGPROCOID,
-        REGPROCEDUREOID,
-        REGOPEROID,
-        REGOPERATOROID,
-        REGCLASSOID,
-        REGCOLLATIONOID,
-        REGTYPEOID,
-        REGCONFIGOID,
-        REGDICTIONARYOID,
-        REGROLEOID,
-        REGNAMESPACEOID,
-    ];
     row_types(kind, &mut facts.row_types);
     // A text search configuration as a constant is an argument, and its changes are watched.
     // SAFETY: a catalog look-up.
     let element = unsafe { get_element_type(kind) };
-    if FROM_CATALOGS.contains(&element)
-        || FROM_CATALOGS.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID
+    if NAMING_TYPES.contains(&element)
+        || NAMING_TYPES.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID
     {
         facts.refuse(Reason::CatalogDependent);
     }

@@ -92,12 +92,15 @@ unsafe extern "C-unwind" fn at_xact<O: XactObserver>(event: pg_sys::XactEvent::T
         }
         XACT_EVENT_ABORT => aborted::<O>(),
         XACT_EVENT_PRE_PREPARE => O::before_commit(true),
-        XACT_EVENT_PREPARE => {
-            hot::transaction_ends(false);
-            O::prepared();
-        }
+        XACT_EVENT_PREPARE => prepared::<O>(),
         _ => {}
     }
+}
+
+#[inline(never)]
+fn prepared<O: XactObserver>() {
+    hot::transaction_ends(false);
+    O::prepared();
 }
 
 #[inline(never)]

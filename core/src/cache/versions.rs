@@ -53,6 +53,7 @@
 //! running transactions. The ring is read between two equal even values of the lock word: a value stored by a later
 //! writer would have brought along that writer's odd lock word.
 
+use crate::hash::mix;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words of a slot, and of the header in front of the slots.
@@ -340,15 +341,6 @@ impl Versions<'_, [AtomicU64]> {
         let version = line[VERSION].load(Ordering::Acquire);
         (registered == 0 && version <= clock_before).then_some(version)
     }
-}
-
-/// SplitMix64's step (Steele, Lea and Flood 2014): adds the golden ratio and mixes all bits. A bijection.
-#[inline]
-const fn mix(value: u64) -> u64 {
-    let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -108,16 +108,8 @@ pub struct Table<'a> {
 pub fn hash(key: &Key) -> u64 {
     let owner = u64::from(key.dbid) << 32 | u64::from(key.userid);
     let level = u64::from(key.reserved) << 32 | u64::from(key.toplevel);
+    use crate::hash::mix;
     mix(mix(mix(key.queryid) ^ owner) ^ level)
-}
-
-/// SplitMix64's step: adds the golden ratio and mixes all bits. A bijection.
-#[inline]
-const fn mix(value: u64) -> u64 {
-    let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// The partition of a hash, from its top 16 bits: the bucket of a table comes from other bits.
