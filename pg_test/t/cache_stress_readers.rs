@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
         self.shared.reads.fetch_add(1, Relaxed);
         let answer: String = row.get(0);
         let found = numbers(&answer);
-        let is_old = (0..WRITERS).any(|writer| found.get(2 * writer).is_none_or(|count| *count < least[writer]));
+        let is_old = (0..WRITERS).any(|writer| found.get(2 * writer + 1).is_none_or(|count| *count < least[writer]));
         if is_old {
             self.shared.violation(format!("{}: {answer}, at least {least:?}", QUERIES[COUNTS]));
         }
