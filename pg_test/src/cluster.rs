@@ -269,6 +269,16 @@ impl Cluster {
         Ok(done)
     }
 
+    /// Runs a script of pgbench's once, by the extended protocol; unlike psql's, it may have a pipeline in it.
+    pub fn pgbench(&self, database: &str, script: &str) -> Result<()> {
+        let file = self.host().join("script.sql");
+        fs::write(&file, script)?;
+        let mut pgbench = self.install.program("pgbench");
+        pgbench.args(["-n", "-t", "1", "-M", "extended", "-U", SUPERUSER, "-p", &PORT.to_string(), "-f"]).arg(&file);
+        pgbench.arg("-h").arg(self.host()).arg(database).current_dir("/");
+        run(&mut pgbench).map(drop)
+    }
+
     // Log
 
     /// The server's log so far.

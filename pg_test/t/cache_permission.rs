@@ -14,6 +14,8 @@ mod names;
 mod roles;
 #[path = "cache_permission_session.rs"]
 mod session;
+#[path = "cache_permission_types.rs"]
+mod types;
 
 use common::{Outcome, Session, World, builder};
 use std::sync::OnceLock;

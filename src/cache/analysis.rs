@@ -4,7 +4,7 @@ use super::{classes, commits, proof};
 use crate::pg::Rights;
 use crate::pg::names::Names;
 use crate::pg::session_state::{self, SearchPath};
-use crate::pg::statement::{self, Analysed, Prepared};
+use crate::pg::statement::{self, Analysed, PlanRules, Prepared};
 use crate::pg::tree::Facts;
 use crate::pg::{bind, functions, guc, session};
 use crate::settings;
@@ -42,7 +42,7 @@ pub enum ParameterCheck {
 /// What analysing found, for `keep`.
 pub struct Findings {
     pub rights: Rights,
-    pub may_be_parallel: bool,
+    pub planning: PlanRules,
     pub parts: Parts,
 }
 
@@ -129,8 +129,9 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
         tree_hash: if facts.is_too_deep { [0; 32] } else { *blake3::hash(analysed.tree_text()).as_bytes() },
     };
     // A function of a user's may read what only the process that runs it would note.
-    let may_be_parallel = parts.refusal.is_some() || facts.functions.iter().all(|function| *function < FIRST_NORMAL);
-    Ok(Findings { rights, may_be_parallel, parts })
+    let calls_users = !facts.functions.iter().all(|function| *function < FIRST_NORMAL);
+    let may_be_parallel = parts.refusal.is_some() || !calls_users;
+    Ok(Findings { rights, planning: PlanRules { may_be_parallel, may_keep_plan: !calls_users }, parts })
 }
 
 /// A function that the caller may not run may never be called, which only the executor knows: it will say so if it is.
@@ -211,6 +212,8 @@ pub fn are_rules(rules: &[u8]) -> bool {
 pub fn base(parts: &Parts, settings: &[u8], role: u32) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&parts.tree_hash).update(&session::database_id().to_ne_bytes());
+    // `current_schema` may be a schema that is also searched implicitly, so where each stands is not all of it.
+    hasher.update(&[parts.path.implicit()]);
     let schemas = parts.path.schemas();
     hasher.update(&(schemas.len() as u32).to_ne_bytes());
     schemas.iter().for_each(|schema| {

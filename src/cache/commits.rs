@@ -202,7 +202,9 @@ pub fn execution_starts(query: crate::pg::query::Query) {
 /// A utility statement starts.
 pub fn utility_starts(statement: utility::Utility) {
     SEEN.set(SEEN.get() & !MAINTENANCE);
-    if statement.is_maintenance() && statement.is_toplevel && !writes::in_transaction_block() {
+    // In a pipeline ANALYZE joins a transaction that is no block and may have changed anything.
+    let is_alone = !writes::in_transaction_block() && writes::transaction_id() == 0;
+    if statement.is_maintenance() && statement.is_toplevel && is_alone {
         note(MAINTENANCE);
     }
     if statement.ends_prepared() {

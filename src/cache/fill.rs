@@ -14,7 +14,7 @@ use crate::pg::buffer::Buffer;
 use crate::pg::function::{Call, guarded};
 use crate::pg::query::Query;
 use crate::pg::rows::{self, Received, Receiver, RowSet};
-use crate::pg::statement::{self, Analysed, Draft, Prepared};
+use crate::pg::statement::{self, Analysed, Draft, PlanRules, Prepared};
 use crate::pg::{clock, guc, inval, latch, session, writes};
 use crate::settings;
 use core::cell::{Cell, RefCell};
@@ -89,14 +89,14 @@ pub fn statement_of(text: &[u8]) -> statements::Handle {
     }
     let news = statements::news();
     let draft = statement::draft(text);
-    let (analysed, may_be_parallel) = guarded(move || judged(draft));
-    let prepared = statement::prepare(analysed, may_be_parallel);
+    let (analysed, planning) = guarded(move || judged(draft));
+    let prepared = statement::prepare(analysed, planning);
     let text: *const [u8] = text;
     guarded(move || keep(prepared, text, news))
 }
 
-/// The analysed query, and whether it may run in parallel: what functions do in another process is not seen here.
-fn judged(draft: Draft) -> (Analysed, bool) {
+/// The analysed query, and how it is to be planned.
+fn judged(draft: Draft) -> (Analysed, PlanRules) {
     let analysed = or_raise(match draft {
         Draft::Query(analysed) => Ok(analysed),
         Draft::Empty => Err(CacheError::EmptyQuery),
@@ -105,9 +105,9 @@ fn judged(draft: Draft) -> (Analysed, bool) {
         Draft::SelectInto => Err(CacheError::SelectInto),
     });
     let findings = or_raise(analysis::judge(analysed));
-    let may_be_parallel = findings.may_be_parallel;
+    let planning = findings.planning;
     *FINDINGS.borrow_mut() = Some(findings);
-    (analysed, may_be_parallel)
+    (analysed, planning)
 }
 
 fn keep(prepared: Prepared, text: *const [u8], news: u64) -> statements::Handle {

@@ -3,7 +3,8 @@
 use crate::pg::functions::{self, Function, Language};
 use crate::pg::guc;
 use crate::pg::relations;
-use crate::pg::tree::Facts;
+use crate::pg::tree::{Facts, Tree};
+use crate::pg::types;
 use crate::settings;
 use std::collections::BTreeSet;
 use steward_core::cache::body::{self, BodyFacts, Hazard};
@@ -13,6 +14,8 @@ use steward_core::cache::reason::Reason;
 
 /// Calls within calls that are followed.
 const MAX_DEPTH: u32 = 16;
+/// Names in a body that are looked up in catalogs: each takes its time, and stays in Postgres's caches.
+const MAX_NAMES: usize = 2_000;
 /// Relations that a stored result can list.
 pub const MAX_RELATIONS: usize = 4096;
 
@@ -69,6 +72,9 @@ impl Proof {
         let Some(function) = functions::describe(oid).filter(|_| depth < MAX_DEPTH) else {
             return self.refuse(Reason::UnprovableFunction);
         };
+        if let Some(defaults) = functions::default_arguments(oid) {
+            self.default_arguments(defaults, depth);
+        }
         let trusted = function.volatility == b'i' && (function.is_builtin || is_believed(&function));
         if function.is_aggregate && !function.is_builtin {
             functions::of_aggregate(oid).into_iter().for_each(|part| self.function(part, depth + 1));
@@ -77,6 +83,18 @@ impl Proof {
         } else if !trusted {
             self.untrusted(&function, depth);
         }
+    }
+
+    /// Of a call in a body it is not known which arguments it leaves out. Who a body runs as, and every custom setting, are
+    /// in the key; a call in the query's own tree has had its default arguments judged with the tree.
+    fn default_arguments(&mut self, defaults: Tree, depth: u32) {
+        let mut facts = Facts::default();
+        defaults.collect(&mut facts);
+        if let Some(reason) = facts.refusals.first() {
+            self.refuse(*reason);
+        }
+        facts.functions.iter().for_each(|called| self.function(*called, depth + 1));
+        self.reads_settings(facts.settings.iter().map(Vec::as_slice));
     }
 
     fn untrusted(&mut self, function: &Function, depth: u32) {
@@ -122,13 +140,16 @@ impl Proof {
     fn body(&mut self, function: &Function, depth: u32) {
         self.opaque.push(function.name.clone());
         self.names_own_settings |= function.body.to_ascii_lowercase().contains("steward");
-        if function.language == Language::PlPgSql && function.has_convertible_types {
+        if function.language == Language::PlPgSql && function.has_convertible_types() {
             return self.refuse(Reason::TextToDatetime);
+        }
+        if function.has_domains() {
+            return self.refuse(Reason::UnprovableFunction);
         }
         if let Some(tree) = functions::parsed_body(function.oid) {
             let mut facts = Facts::default();
             tree.collect(&mut facts);
-            if facts.modifies || facts.locks_rows {
+            if facts.modifies || facts.locks_rows || facts.casts_to_domain {
                 self.refuse(Reason::UnprovableFunction);
             }
             // A parsed body keeps 'now' as the moment when it was made, which is the same every time.
@@ -147,15 +168,32 @@ impl Proof {
     }
 
     /// Casts and the checks of domains are called by types, whose use in a body is not always written down: each cast of a
-    /// user's counts as called, and a domain's name is enough.
+    /// user's counts as called, and a domain's name is enough. So is that of a type that is made of dates, since text may
+    /// be turned into one; but a table's name is a type's only in some places.
     fn conversions(&mut self, source: &str, depth: u32) {
+        let identifiers = reads::identifiers(source);
+        if identifiers.len() > MAX_NAMES {
+            return self.refuse(Reason::UnprovableFunction);
+        }
         if !core::mem::replace(&mut self.knows_casts, true) {
             functions::of_casts().into_iter().for_each(|cast| self.function(cast, depth + 1));
         }
-        let lower = source.to_lowercase();
-        let words: BTreeSet<&str> = lower.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
-        if words.into_iter().any(functions::is_domain) {
+        let as_types = reads::type_names(source);
+        for name in &identifiers {
+            pgrx::check_for_interrupts!();
+            for kind in functions::types_named(name) {
+                self.type_in_body(kind, as_types.contains(name));
+            }
+        }
+    }
+
+    fn type_in_body(&mut self, kind: u32, is_in_place_of_type: bool) {
+        let parts = types::parts(kind.into());
+        let counts = is_in_place_of_type || !types::is_row_of_table(kind);
+        if counts && parts.domains().next().is_some() {
             self.refuse(Reason::UnprovableFunction);
+        } else if counts && parts.have_datetime() {
+            self.refuse(Reason::TextToDatetime);
         }
     }
 
@@ -163,7 +201,11 @@ impl Proof {
         if let Some(hazard) = facts.hazards.first() {
             return self.refuse(hazard_reason(*hazard));
         }
+        if facts.names.len() + facts.fields.len() + facts.operators.len() > MAX_NAMES {
+            return self.refuse(Reason::UnprovableFunction);
+        }
         for name in facts.names.iter().chain(&facts.fields) {
+            pgrx::check_for_interrupts!();
             functions::named(name).into_iter().for_each(|called| self.function(called, depth + 1));
         }
         for operator in &facts.operators {
@@ -205,7 +247,9 @@ fn is_believed(function: &Function) -> bool {
 fn calls_users(source: &str) -> bool {
     let is_users = |function: &u32| functions::describe(*function).is_none_or(|function| !function.is_builtin);
     let facts = body::read_body(source);
-    facts.names.iter().chain(&facts.fields).flat_map(|name| functions::named(name)).any(|function| is_users(&function))
+    let named = facts.names.iter().chain(&facts.fields).flat_map(|name| functions::named(name));
+    let behind_operators = facts.operators.iter().flat_map(|operator| functions::of_operator(operator));
+    facts.names.len() > MAX_NAMES || named.chain(behind_operators).any(|function| is_users(&function))
 }
 
 fn volatile(function: &Function) -> Reason {

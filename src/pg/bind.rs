@@ -4,6 +4,7 @@
 
 use super::statement::Prepared;
 use super::text::c_string;
+use super::types;
 use core::ffi::CStr;
 use pgrx::{PgTryBuilder, pg_sys};
 use steward_core::error::CacheError;
@@ -229,17 +230,11 @@ pub fn speaks_of_now(json: Json) -> bool {
     super::names::speaks_of_now(json.bytes())
 }
 
-/// Types that take a catalog or the present day to be read at all.
+/// Types that take a catalog or the present day to be read at all, or that users' constraints are put on.
 pub fn has_unstable_input(kind: u32) -> bool {
-    use super::names::NAMING_TYPES;
-    use pg_sys::*;
-    // SAFETY: catalog look-ups. Domains check constraints, composites hold values of other types.
-    unsafe {
-        let is_unstable = |kind: Oid| {
-            kind == TIMETZOID || NAMING_TYPES.contains(&kind) || matches!(get_typtype(kind) as u8, b'd' | b'c')
-        };
-        let kind = Oid::from(kind);
-        let element = get_element_type(kind);
-        is_unstable(kind) || element != InvalidOid && is_unstable(element)
-    }
+    let parts = types::parts(pg_sys::Oid::from(kind));
+    parts.is_cut
+        || parts.relations().next().is_some()
+        || parts.domains().next().is_some()
+        || parts.kinds.iter().any(|kind| types::names_objects(*kind) || *kind == pg_sys::TIMETZOID.to_u32())
 }

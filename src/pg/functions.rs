@@ -1,6 +1,7 @@
 //! Functions as the catalogs describe them.
 
 use super::text::c_string;
+use super::types;
 use pgrx::pg_sys;
 
 /// Language of a function, as far as its body matters.
@@ -26,8 +27,8 @@ pub struct Function {
     pub body: String,
     /// Made by initdb in pg_catalog.
     pub is_builtin: bool,
-    /// Does it take or return a date or time, a domain or a composite, to which a body may assign text?
-    pub has_convertible_types: bool,
+    /// The types that it takes and gives, OUT parameters and columns of a returned table among them.
+    signature: Vec<u32>,
 }
 
 const PG_CATALOG: u32 = 11;
@@ -64,31 +65,70 @@ pub fn describe(oid: u32) -> Option<Function> {
                 .or_else(|| syscache_text(tuple, pg_sys::Anum_pg_proc_prosrc))
                 .unwrap_or_default(),
             is_builtin: form.pronamespace.to_u32() == PG_CATALOG && oid < FIRST_NORMAL,
-            has_convertible_types: is_convertible(form.prorettype)
-                || core::slice::from_raw_parts(form.proargtypes.values.as_ptr(), form.pronargs.max(0) as usize)
-                    .iter()
-                    .any(|kind| is_convertible(*kind)),
+            signature: signature(tuple, form),
         };
         pg_sys::ReleaseSysCache(tuple);
         Some(function)
     }
 }
 
-fn is_convertible(kind: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog look-up.
-    super::tree::is_datetime(kind) || matches!(unsafe { pg_sys::get_typtype(kind) } as u8, b'c' | b'd')
+/// The types that a function takes and gives, OUT parameters and columns of a returned table among them.
+unsafe fn signature(tuple: pg_sys::HeapTuple, form: &pg_sys::FormData_pg_proc) -> Vec<u32> {
+    let mut is_null = false;
+    // SAFETY: a tuple of pg_proc; the column is an array of ids, read before the tuple is released.
+    unsafe {
+        let taken = core::slice::from_raw_parts(form.proargtypes.values.as_ptr(), form.pronargs.max(0) as usize);
+        let mut kinds: Vec<u32> = taken.iter().chain([&form.prorettype]).map(|kind| kind.to_u32()).collect();
+        let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        let attribute = pg_sys::Anum_pg_proc_proallargtypes as i16;
+        let all = pg_sys::SysCacheGetAttr(cache, tuple, attribute, &mut is_null);
+        if !is_null {
+            let all = <pgrx::Array<pg_sys::Oid> as pgrx::FromDatum>::from_datum(all, false);
+            kinds.extend(all.iter().flat_map(|all| all.iter().flatten()).map(|kind| kind.to_u32()));
+        }
+        kinds
+    }
+}
+
+impl Function {
+    /// Does it take or give a date or time, a domain or a composite, to which a body may assign text?
+    pub fn has_convertible_types(&self) -> bool {
+        self.signature.iter().any(|kind| {
+            let parts = types::parts(pg_sys::Oid::from(*kind));
+            parts.have_datetime() || parts.relations().next().is_some() || parts.domains().next().is_some()
+        })
+    }
+
+    /// Does it take or give a domain, or what is made of one?
+    pub fn has_domains(&self) -> bool {
+        self.signature.iter().any(|kind| types::parts(pg_sys::Oid::from(*kind)).domains().next().is_some())
+    }
+}
+
+/// The expressions that stand for arguments which a call may leave out. They live in the current context.
+pub fn default_arguments(oid: u32) -> Option<super::tree::Tree> {
+    if oid < FIRST_NORMAL {
+        // Those of Postgres's own are constants.
+        return None;
+    }
+    node_column(oid, pg_sys::Anum_pg_proc_proargdefaults)
 }
 
 /// The tree of a body that was written as BEGIN ATOMIC or RETURN; it lives in the current context.
 pub fn parsed_body(oid: u32) -> Option<super::tree::Tree> {
-    // SAFETY: as above; the column holds a node tree that Postgres itself wrote.
+    node_column(oid, pg_sys::Anum_pg_proc_prosqlbody)
+}
+
+/// A column of pg_proc that holds a node tree.
+fn node_column(oid: u32, attribute: u32) -> Option<super::tree::Tree> {
+    // SAFETY: as above; Postgres itself wrote the tree.
     unsafe {
         let key = pg_sys::Datum::from(pg_sys::Oid::from(oid));
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, key);
         if tuple.is_null() {
             return None;
         }
-        let source = syscache_text(tuple, pg_sys::Anum_pg_proc_prosqlbody);
+        let source = syscache_text(tuple, attribute);
         pg_sys::ReleaseSysCache(tuple);
         let source = std::ffi::CString::new(source?).ok()?;
         Some(super::tree::Tree::new(pg_sys::stringToNode(source.as_ptr()).cast()))
@@ -191,12 +231,12 @@ pub fn of_casts() -> Vec<u32> {
     .collect()
 }
 
-/// Is there a domain of this name, in any schema, that a user made?
-pub fn is_domain(name: &str) -> bool {
-    let domains = listed(name, pg_sys::SysCacheIdentifier::TYPENAMENSP, |tuple| {
+/// The types of this name that users made, in any schema.
+pub fn types_named(name: &str) -> Vec<u32> {
+    let mut types = listed(name, pg_sys::SysCacheIdentifier::TYPENAMENSP, |tuple| {
         // SAFETY: tuples of pg_type.
-        let form = unsafe { &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>() };
-        if form.typtype as u8 == b'd' { form.oid.to_u32() } else { 0 }
+        unsafe { (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>()).oid.to_u32() }
     });
-    domains.iter().any(|oid| *oid >= FIRST_NORMAL)
+    types.retain(|kind| *kind >= FIRST_NORMAL);
+    types
 }

@@ -142,7 +142,11 @@ pub(super) unsafe fn relation_name_hash(name: *const core::ffi::c_char, schema: 
 /// functions, operators, casts, enumerations, text search, and schemas, for their names and the rights on them.
 pub fn changes_answers(cache: i32) -> bool {
     use pg_sys::SysCacheIdentifier::*;
-    const CACHES: [Type; 14] = [
+    const CACHES: [Type; 18] = [
+        AMOPOPID,
+        AMPROCNUM,
+        CONVOID,
+        CONDEFAULT,
         NAMESPACEOID,
         PROCOID,
         OPEROID,

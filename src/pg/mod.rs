@@ -39,6 +39,7 @@ pub mod srf;
 pub mod statement;
 pub mod text;
 pub mod tree;
+pub mod types;
 pub mod usage;
 pub mod utility;
 pub mod worker;

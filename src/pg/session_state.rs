@@ -252,6 +252,14 @@ impl SearchPath {
         unsafe { compat::search_path_matches(self.0) }
     }
 
+    /// Which schemas are searched without being named, as bits: `pg_temp`, `pg_catalog`. New objects go to the first of the
+    /// others, and that is `current_schema`.
+    pub fn implicit(self) -> u8 {
+        // SAFETY: as above.
+        let path = unsafe { &*self.0 };
+        u8::from(path.addTemp) | u8::from(path.addCatalog) << 1
+    }
+
     /// The schemas, `pg_temp` (when it is there) and `pg_catalog` where they are searched implicitly among them.
     pub fn schemas(self) -> Vec<u32> {
         // SAFETY: as above; a list of ids.

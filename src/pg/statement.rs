@@ -213,8 +213,17 @@ pub struct Prepared {
     pub(super) parameters: c_int,
 }
 
-/// Gives the statement a plan that lasts, and keeps its context. Raises what Postgres raises.
-pub fn prepare(analysed: Analysed, may_be_parallel: bool) -> Prepared {
+/// How a statement is planned.
+#[derive(Clone, Copy)]
+pub struct PlanRules {
+    pub may_be_parallel: bool,
+    /// May one plan be used again and again? It holds the results of IMMUTABLE functions with constant arguments, which
+    /// those of users' need not stick to.
+    pub may_keep_plan: bool,
+}
+
+/// Prepares the statement, and keeps its context. Raises what Postgres raises.
+pub fn prepare(analysed: Analysed, planning: PlanRules) -> Prepared {
     // SAFETY: as for `draft`. Types that nobody used count as text, which any value can be.
     unsafe {
         for place in 0..analysed.parameters as usize {
@@ -224,7 +233,13 @@ pub fn prepare(analysed: Analysed, may_be_parallel: bool) -> Prepared {
             }
         }
         SPI_connect();
-        let options = if may_be_parallel { pg_sys::CURSOR_OPT_PARALLEL_OK as c_int } else { 0 };
+        let mut options = 0;
+        if planning.may_be_parallel {
+            options |= pg_sys::CURSOR_OPT_PARALLEL_OK as c_int;
+        }
+        if !planning.may_keep_plan {
+            options |= pg_sys::CURSOR_OPT_CUSTOM_PLAN as c_int;
+        }
         let plan = SPI_prepare_cursor(analysed.text, analysed.parameters, analysed.types, options);
         let source =
             (*(*pg_sys::SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();

@@ -4,8 +4,10 @@
 
 use super::compat::Rights;
 use super::plan::pointers;
+use super::{functions, inval, types};
 use core::ffi::c_void;
 use pgrx::{pg_guard, pg_sys};
+use std::collections::HashSet;
 use steward_core::cache::reason::Reason;
 
 /// What a tree reads and calls.
@@ -20,6 +22,8 @@ pub struct Facts {
     pub row_types: Vec<u32>,
     /// Hashes under which changes of domains that it casts to are told.
     pub type_hashes: Vec<u32>,
+    /// Does it cast to a domain, whose constraints may change?
+    pub casts_to_domain: bool,
     pub reads_role: bool,
     pub reads_session_user: bool,
     /// Constants of a type that may be made of dates or times: their text may have been 'now'.
@@ -34,6 +38,10 @@ pub struct Facts {
     pub rights: Option<Rights>,
     /// What makes the query impossible to cache, in the order found.
     pub refusals: Vec<Reason>,
+    /// Types that were looked at.
+    pub types: HashSet<u32>,
+    /// Functions whose default arguments were looked at.
+    pub defaults: HashSet<u32>,
     pub depth: u32,
     /// It goes deeper than it was followed.
     pub is_too_deep: bool,
@@ -101,6 +109,7 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
         } else {
             expression(node, facts);
             pg_sys::check_functions_in_node(node, Some(note_function), context);
+            default_arguments(node, context);
             pg_sys::expression_tree_walker(node, Some(walk), context);
         }
         (*context.cast::<Facts>()).depth -= 1;
@@ -113,6 +122,22 @@ unsafe extern "C-unwind" fn note_function(function: pg_sys::Oid, context: *mut c
     // SAFETY: the context is the one given to check_functions_in_node.
     unsafe { add(&mut (*context.cast::<Facts>()).functions, function.to_u32()) };
     false
+}
+
+/// Arguments that a call leaves out are put in by the planner, so the tree does not have them yet.
+unsafe fn default_arguments(node: *mut pg_sys::Node, context: *mut c_void) {
+    // SAFETY: each cast follows a tag; the trees live in the current memory context.
+    unsafe {
+        let function = match (*node).type_ {
+            pg_sys::NodeTag::T_FuncExpr => (*node.cast::<pg_sys::FuncExpr>()).funcid,
+            pg_sys::NodeTag::T_WindowFunc => (*node.cast::<pg_sys::WindowFunc>()).winfnoid,
+            _ => return,
+        };
+        let is_new = (*context.cast::<Facts>()).defaults.insert(function.to_u32());
+        if let Some(defaults) = functions::default_arguments(function.to_u32()).filter(|_| is_new) {
+            walk(defaults.0, context);
+        }
+    }
 }
 
 unsafe fn query(query: *mut pg_sys::Query, facts: &mut Facts) {
@@ -186,7 +211,7 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
             T_SQLValueFunction => session_value((*node.cast::<pg_sys::SQLValueFunction>()).op, facts),
             T_NextValueExpr => facts.refuse(Reason::Sequence),
             T_TableFunc => table_function(node.cast(), facts),
-            tag if super::compat::converts_json(tag) && is_datetime(pg_sys::exprType(node)) => {
+            tag if super::compat::converts_json(tag) && types::parts(pg_sys::exprType(node)).have_datetime() => {
                 facts.refuse(Reason::TextToDatetime);
             }
             _ => {}
@@ -194,15 +219,15 @@ unsafe fn expression(node: *mut pg_sys::Node, facts: &mut Facts) {
     }
 }
 
-/// Constraints are expressions of their own, which may read what no key holds; and may be added later.
+/// Constraints are expressions of their own, which may read what no key holds; and may be added later, to any domain that
+/// this one is made of.
 fn domain(kind: pg_sys::Oid, facts: &mut Facts) {
-    // SAFETY: catalog look-ups.
-    unsafe {
-        if pg_sys::DomainHasConstraints(kind) {
-            facts.refuse(Reason::UnsupportedType);
-        }
-        add(&mut facts.type_hashes, super::inval::type_hash(kind));
+    // SAFETY: a catalog look-up.
+    if types::parts(kind).domains().any(|domain| unsafe { pg_sys::DomainHasConstraints(domain.into()) }) {
+        facts.refuse(Reason::UnsupportedType);
     }
+    facts.casts_to_domain = true;
+    type_of(kind, facts);
 }
 
 unsafe fn function_call(call: *mut pg_sys::FuncExpr, facts: &mut Facts) {
@@ -217,7 +242,12 @@ unsafe fn function_call(call: *mut pg_sys::FuncExpr, facts: &mut Facts) {
                 let name = name.cast::<pg_sys::Const>();
                 if !(*name).constisnull {
                     let text = pg_sys::text_to_cstring((*name).constvalue.cast_mut_ptr());
-                    add(&mut facts.settings, core::ffi::CStr::from_ptr(text).to_bytes().to_vec());
+                    let name = core::ffi::CStr::from_ptr(text).to_bytes().to_vec();
+                    // What these read as is the connection's, not the setting's.
+                    if name.to_ascii_lowercase().starts_with(b"tcp_") {
+                        facts.refuse(Reason::DynamicSetting);
+                    }
+                    add(&mut facts.settings, name);
                 }
             }
             _ => facts.refuse(Reason::DynamicSetting),
@@ -231,7 +261,7 @@ unsafe fn table_function(call: *mut pg_sys::TableFunc, facts: &mut Facts) {
     unsafe {
         if let Some(types) = (*call).coltypes.as_ref() {
             for cell in core::slice::from_raw_parts(types.elements, types.length as usize) {
-                if is_datetime(cell.oid_value) {
+                if types::parts(cell.oid_value).have_datetime() {
                     facts.refuse(Reason::TextToDatetime);
                 }
             }
@@ -251,39 +281,24 @@ fn session_value(op: pg_sys::SQLValueFunctionOp::Type, facts: &mut Facts) {
     }
 }
 
-/// Types whose text Postgres makes from catalogs.
+/// What a value's type brings along: text that Postgres makes from catalogs, and rows, whose columns may change.
 fn type_of(kind: pg_sys::Oid, facts: &mut Facts) {
-    use super::names::NAMING_TYPES;
-    use pg_sys::*;
-    row_types(kind, &mut facts.row_types);
-    // A text search configuration as a constant is an argument, and its changes are watched.
-    // SAFETY: a catalog look-up.
-    let element = unsafe { get_element_type(kind) };
-    if NAMING_TYPES.contains(&element)
-        || NAMING_TYPES.contains(&kind) && kind != REGCONFIGOID && kind != REGDICTIONARYOID
-    {
-        facts.refuse(Reason::CatalogDependent);
-    }
-}
-
-/// Adds the relations whose row types a type is made of, at any depth.
-fn row_types(kind: pg_sys::Oid, found: &mut Vec<u32>) {
-    if kind.to_u32() < pg_sys::FirstNormalObjectId {
+    if !facts.types.insert(kind.to_u32()) {
         return;
     }
-    // SAFETY: catalog look-ups; an attribute that is gone has no type.
-    unsafe {
-        let element = pg_sys::get_element_type(kind);
-        let base = pg_sys::getBaseType(if element == pg_sys::InvalidOid { kind } else { element });
-        let row = pg_sys::get_typ_typrelid(base);
-        if row == pg_sys::InvalidOid || found.contains(&row.to_u32()) {
-            return;
-        }
-        found.push(row.to_u32());
-        for attribute in 1..=super::relations::column_count(row.to_u32()) {
-            row_types(pg_sys::get_atttype(row, attribute), found);
-        }
+    let parts = types::parts(kind);
+    if parts.is_cut {
+        facts.refuse(Reason::UnsupportedType);
     }
+    let users = parts.relations().filter(|relation| *relation >= pg_sys::FirstNormalObjectId);
+    users.for_each(|relation| add(&mut facts.row_types, relation));
+    // A text search configuration as a constant is an argument, and its changes are watched.
+    let is_argument = kind == pg_sys::REGCONFIGOID || kind == pg_sys::REGDICTIONARYOID;
+    if !is_argument && parts.kinds.iter().any(|part| types::names_objects(*part)) {
+        facts.refuse(Reason::CatalogDependent);
+    }
+    // SAFETY: hashing reads no catalog.
+    parts.domains().for_each(|domain| add(&mut facts.type_hashes, unsafe { inval::type_hash(domain.into()) }));
 }
 
 /// Types that understand 'now' and 'today'.

@@ -310,6 +310,8 @@ const CLOCK_WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 fn keyword_hazard(word: &str) -> Option<Hazard> {
     Some(match word {
         "current_date" | "current_time" | "current_timestamp" | "localtime" | "localtimestamp" => Hazard::Time,
+        // Messages are in the language of the session.
+        "sqlerrm" | "message_text" => Hazard::Dynamic,
         "execute" | "pg_context" | "pg_exception_context" | "fetch" | "move" | "open" | "cursor" => Hazard::Dynamic,
         "temp" | "temporary" => Hazard::Temp,
         "tablesample" => Hazard::TableSample,
