@@ -1,6 +1,6 @@
 //! Rows of the views.
 
-use super::stats::{self, Count, Part, QUERIES, Timed};
+use super::stats::{self, Count, Part, Timed};
 use super::{Cache, local, store};
 use crate::pg::function::Call;
 use crate::pg::srf::{Arguments, Value};
@@ -108,7 +108,7 @@ pub fn class_rows(_: &Arguments) -> Vec<Vec<Value>> {
         .collect()
 }
 
-fn visible_text(number: usize) -> (Value, Value) {
+fn visible_text(number: u32) -> (Value, Value) {
     let Some(query) = stats::query(number) else { return (Value::Null, Value::Null) };
     let role = Value::Oid(query.role);
     if !session::reads_all_stats() && !session::has_privileges_of(query.role) {
@@ -122,11 +122,11 @@ fn visible_text(number: usize) -> (Value, Value) {
 /// A row for each query and role.
 pub fn query_rows(_: &Arguments) -> Vec<Vec<Value>> {
     exists();
-    (0..QUERIES)
+    stats::query_numbers()
         .filter_map(|number| stats::query(number).map(|query| (number, query.database)))
         .map(|(number, database)| {
             let (role, query) = visible_text(number);
-            let mut row = vec![Value::Bigint(number as i64), role, Value::Oid(database), query];
+            let mut row = vec![Value::Bigint(i64::from(number)), role, Value::Oid(database), query];
             row.extend(parts(|part| stats::query_part(number, part)));
             row
         })
@@ -142,7 +142,7 @@ pub fn entry_rows(_: &Arguments) -> Vec<Vec<Value>> {
     listed
         .map(|stored| {
             let entry = stored.entry;
-            let (_, query) = visible_text(entry.query as usize);
+            let (_, query) = visible_text(entry.query);
             let view = payload::decode(&stored.bytes).ok();
             let relations = view.map_or(Vec::new(), |view| view.relations().collect());
             vec![
