@@ -92,7 +92,7 @@ pub fn statement_of(text: &[u8]) -> statements::Handle {
     let (analysed, may_be_parallel) = guarded(move || judged(draft));
     let prepared = statement::prepare(analysed, may_be_parallel);
     let text: *const [u8] = text;
-    guarded(move || keep(prepared, text, news))
+    guarded(move || keep_or_free(prepared, text, news))
 }
 
 /// The analysed query, and whether it may run in parallel: what functions do in another process is not seen here.
@@ -108,6 +108,14 @@ fn judged(draft: Draft) -> (Analysed, bool) {
     let may_be_parallel = findings.may_be_parallel;
     *FINDINGS.borrow_mut() = Some(findings);
     (analysed, may_be_parallel)
+}
+
+/// The statement lasts already: what fails now must not leave it behind, since nobody would know of it.
+fn keep_or_free(prepared: Prepared, text: *const [u8], news: u64) -> statements::Handle {
+    std::panic::catch_unwind(|| keep(prepared, text, news)).unwrap_or_else(|error| {
+        prepared.free();
+        std::panic::resume_unwind(error)
+    })
 }
 
 fn keep(prepared: Prepared, text: *const [u8], news: u64) -> statements::Handle {
