@@ -62,6 +62,10 @@ impl XactObserver for Cache {
         statements::subtransaction_starts(id);
     }
 
+    fn subtransaction_committed(id: u32) {
+        statements::subtransaction_committed(id);
+    }
+
     fn subtransaction_aborted(id: u32) {
         commits::subtransaction_aborted(id);
         fill::abandon_since(id);

@@ -21,6 +21,8 @@ pub trait XactObserver: 'static {
     /// A transaction that asked for it (`watch_release`) has committed, sent its messages and released its locks.
     fn released() {}
     fn subtransaction_starts(id: u32);
+    /// The subtransaction has become part of the one around it.
+    fn subtransaction_committed(_id: u32) {}
     /// The subtransaction is gone, and what began in it.
     fn subtransaction_aborted(id: u32);
     /// The session is over; the last moment at which shared memory may be written.
@@ -53,6 +55,11 @@ impl<A: XactObserver, B: XactObserver> XactObserver for (A, B) {
     fn subtransaction_starts(id: u32) {
         A::subtransaction_starts(id);
         B::subtransaction_starts(id);
+    }
+
+    fn subtransaction_committed(id: u32) {
+        A::subtransaction_committed(id);
+        B::subtransaction_committed(id);
     }
 
     fn subtransaction_aborted(id: u32) {
@@ -120,7 +127,10 @@ unsafe extern "C-unwind" fn at_subxact<O: XactObserver>(
             hot::subtransaction_starts();
             O::subtransaction_starts(subxact);
         }
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => hot::subtransaction_ends(false),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            hot::subtransaction_ends(false);
+            O::subtransaction_committed(subxact);
+        }
         pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
             hot::subtransaction_ends(true);
             O::subtransaction_aborted(subxact);
