@@ -60,7 +60,7 @@ const CATALOGS: u8 = 16;
 /// It ends a prepared transaction.
 const ENDS_PREPARED: u8 = 32;
 static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
-/// The subtransaction that asked for all results to be removed; 0 for none.
+/// The first subtransaction that asked for all results to be removed and is not rolled back; 0 for none.
 static CLEARS_IN: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 
 fn slots() -> usize {
@@ -238,7 +238,10 @@ pub fn invalidate_at_commit(slot: u32) {
 /// All results of the database are to be removed when the transaction commits.
 pub fn clear_at_commit() {
     invalidate_at_commit(catalog_slot());
-    CLEARS_IN.set(SUBTRANSACTION.get());
+    // Ids grow: what takes the first back takes all others back.
+    if CLEARS_IN.get() == 0 {
+        CLEARS_IN.set(SUBTRANSACTION.get());
+    }
 }
 
 /// Was that asked for by what has committed?
@@ -404,6 +407,7 @@ pub fn released() {
 pub fn prepared() {
     let xid = XID.replace(0);
     prepared::take_over(xid, &REGISTERED.take(), SEEN.get() & CATALOGS != 0);
+    CLEARS_IN.set(0);
     transaction_ended();
 }
 
