@@ -9,7 +9,7 @@ use crate::pg::backend::BackendStatic;
 use crate::pg::shmem::SharedWords;
 use crate::pg::snapshot::Active;
 use crate::pg::writes::{self, CatalogChange};
-use crate::pg::{guc, inval, session, utility, xact};
+use crate::pg::{guc, inval, session, shield, utility, xact};
 use crate::settings;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::AtomicU64;
@@ -216,6 +216,16 @@ pub fn utility_starts(statement: utility::Utility) {
     }
     if !writes::are_counted() {
         note(BLIND);
+    }
+}
+
+/// A utility statement has succeeded. COMMIT PREPARED has sent all its messages by then, and its transaction still runs, so
+/// that an error does no harm: whoever meets what it left finishes it.
+#[inline(always)]
+pub fn utility_succeeded() {
+    if SEEN.get() & ENDS_PREPARED != 0 {
+        SEEN.set(SEEN.get() & !ENDS_PREPARED);
+        shield::in_subtransaction(|| prepared::settle(true));
     }
 }
 
@@ -454,9 +464,6 @@ pub fn aborted() {
 
 #[inline(always)]
 fn transaction_ended() {
-    if SEEN.get() & ENDS_PREPARED != 0 {
-        prepared::settle(true);
-    }
     // While VACUUM commits its own transactions it is still VACUUM.
     SEEN.set(SEEN.get() & MAINTENANCE);
     SUBTRANSACTION.set(1);

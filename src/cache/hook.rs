@@ -29,6 +29,10 @@ impl UtilityWatcher for Cache {
     fn before(statement: Utility) {
         commits::utility_starts(statement);
     }
+
+    fn after() {
+        commits::utility_succeeded();
+    }
 }
 
 impl XactObserver for Cache {
