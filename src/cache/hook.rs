@@ -1,7 +1,7 @@
 //! What the hooks of `pg` call.
 
-use super::{Cache, classes, commits, fill, local, statements};
-use crate::pg::access::FunctionObserver;
+use super::{Cache, classes, commits, fill, local, statements, temporary};
+use crate::pg::access::{FunctionObserver, RelationObserver};
 use crate::pg::hot::StartObserver;
 use crate::pg::inval::CatalogObserver;
 use crate::pg::label::LabelObserver;
@@ -22,6 +22,24 @@ impl FunctionObserver for Cache {
     fn executes(function: u32) {
         commits::function_executes(function);
         fill::function_executes(function);
+    }
+}
+
+impl RelationObserver for Cache {
+    fn type_created(hash: u32) {
+        temporary::type_created(hash);
+    }
+
+    fn temporary_created(relation: u32, row_type: Option<u32>) {
+        temporary::created(relation, row_type, commits::changes_relations());
+    }
+
+    fn type_dropped(hash: u32) {
+        temporary::type_dropped(hash, commits::changes_relations());
+    }
+
+    fn relation_dropped(relation: u32) {
+        temporary::relation_dropped(relation, commits::changes_relations());
     }
 }
 

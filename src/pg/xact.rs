@@ -1,5 +1,7 @@
 //! Ends of transactions and subtransactions.
 
+#![allow(ffi_unwind_calls, reason = "plain frames: a longjmp may cross them")]
+
 use super::backend::BackendStatic;
 use super::hot;
 use core::cell::Cell;
@@ -143,13 +145,20 @@ unsafe extern "C-unwind" fn at_exit<O: XactObserver>(_code: i32, _argument: pg_s
     O::session_ends();
 }
 
+// SAFETY: Postgres's own symbol with the signature of its headers, 15 to 18.
+unsafe extern "C-unwind" {
+    fn RegisterResourceReleaseCallback(callback: pg_sys::ResourceReleaseCallback, argument: *mut c_void);
+}
+
 static RELEASES: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 
-/// Has `released` called at the end of this transaction and of those that follow. May raise.
+/// Has `released` called at the end of this transaction and of those that follow. May raise; the caller owns nothing that
+/// drops.
 pub fn watch_release<O: XactObserver>() {
-    if !RELEASES.replace(true) {
+    if !RELEASES.get() {
         // SAFETY: the callback lives as long as the library.
-        unsafe { pg_sys::RegisterResourceReleaseCallback(Some(at_release::<O>), core::ptr::null_mut()) };
+        unsafe { RegisterResourceReleaseCallback(Some(at_release::<O>), core::ptr::null_mut()) };
+        RELEASES.set(true);
     }
 }
 
