@@ -48,6 +48,11 @@ fn a_commit_that_fails_leaves_nothing() {
         watch.assert_follows(true);
         run(&mut watch.writer, "DROP TABLE a");
         watch.warm();
+        // What used a temporary table cannot be prepared, which is found out after the registration, too.
+        run(&mut watch.writer, "BEGIN; UPDATE t SET v = 0; DROP TABLE doomed; INSERT INTO mine VALUES (1)");
+        let failed = watch.writer.batch_execute("PREPARE TRANSACTION 'p'").expect_err("temporary table");
+        assert_eq!(failed.code().map(|state| state.code()), Some("0A000"));
+        watch.assert_known("not prepared");
     }
 }
 
