@@ -1,6 +1,6 @@
 //! Stored results come back as they were, and damaged ones do no harm.
 use proptest::prelude::*;
-use steward_core::cache::payload::{Parts, PayloadError, decode, encode};
+use steward_core::cache::payload::{Parts, PayloadError, decode, decode_front, encode, front_bytes};
 
 fn encoded(parts: &Parts, compress_above: usize) -> Vec<u8> {
     let mut out = vec![9; 100];
@@ -10,6 +10,9 @@ fn encoded(parts: &Parts, compress_above: usize) -> Vec<u8> {
 
 /// Reads everything there is, as a caller would.
 fn read_all(bytes: &[u8]) -> Result<usize, PayloadError> {
+    if let (Ok(length), Ok(front)) = (front_bytes(bytes), decode_front(bytes)) {
+        assert!(length <= bytes.len() && front.deps().count() + front.relations().count() <= bytes.len());
+    }
     let view = decode(bytes)?;
     let mut scratch = Vec::new();
     let body = view.body(&mut scratch)?;
@@ -36,14 +39,17 @@ proptest! {
         let view = decode(&stored).unwrap();
         prop_assert_eq!(view.deps().collect::<Vec<_>>(), deps.clone());
         prop_assert_eq!(view.relations().collect::<Vec<_>>(), relations.clone());
-        prop_assert_eq!(view.rows, rows);
+        prop_assert_eq!(view.front.rows, rows);
+        let front = front_bytes(&stored).unwrap();
+        prop_assert_eq!(decode_front(&stored[..front]), Ok(view.front));
+        prop_assert!(front == 0 || decode_front(&stored[..front - 1]).is_err());
         let mut scratch = vec![7; 10];
         let body = view.body(&mut scratch).unwrap();
         prop_assert_eq!((body.tuples, body.json), (tuples.as_slice(), json.as_deref()));
         let plain = encoded(&parts, usize::MAX);
         prop_assert!(stored.len() <= plain.len());
-        prop_assert_eq!(view.is_compressed(), stored.len() < plain.len());
-        prop_assert!(!view.is_compressed() || view.body_bytes() > compress_above);
+        prop_assert_eq!(view.front.is_compressed(), stored.len() < plain.len());
+        prop_assert!(!view.front.is_compressed() || view.body_bytes() > compress_above);
     }
 
     #[test]

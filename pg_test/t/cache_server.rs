@@ -1,5 +1,7 @@
 //! Whole servers: one session computes for many, leaders go away, memory is full, roles have quotas, servers restart.
 
+#[path = "cache_server_memory.rs"]
+mod memory;
 #[path = "cache_writes_probe.rs"]
 mod probe;
 

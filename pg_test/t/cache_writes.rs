@@ -1,6 +1,8 @@
 //! Whatever is written, by whichever way, is seen by the very next cached call; what is rolled back, or changes no rows,
 //! leaves the answer where it is.
 
+#[path = "cache_writes_names.rs"]
+mod names;
 #[path = "cache_writes_prepared.rs"]
 mod prepared;
 #[path = "cache_writes_probe.rs"]

@@ -100,6 +100,10 @@ fn sessions_that_were_away_are_served() {
     assert_eq!(probe::count(&mut watch.writer, "shared_hits"), shared + 1, "a session's first statement");
 }
 
+fn count_entries(client: &mut postgres::Client) -> String {
+    ask(client, "SELECT count(*) FROM steward.cache_entries")
+}
+
 /// What an application asks the cache to forget is forgotten when it commits, and not if it does not.
 #[test]
 fn manual_invalidation_is_transactional() {
@@ -128,6 +132,12 @@ fn manual_invalidation_is_transactional() {
         }
         watch.assert_follows(false);
     }
+    // What a savepoint takes back was asked for before as well.
+    watch.warm();
+    run(&mut watch.writer, "BEGIN; SELECT steward.cache_clear(); SAVEPOINT a; SELECT steward.cache_clear()");
+    run(&mut watch.writer, "ROLLBACK TO a; COMMIT");
+    assert_eq!(count_entries(&mut watch.writer), "0", "cleared before and after the savepoint");
+    watch.assert_follows(false);
     // Tags.
     let served = |watch: &mut Watch| {
         let misses = probe::count(&mut watch.writer, "misses");

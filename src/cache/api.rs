@@ -54,7 +54,7 @@ fn invalidate(slot: u32, action: &str, argument: serde_json::Value) -> Result<i6
     spi::audit(action, &argument);
     let database = session::database_id();
     let depends = |stored: &store::Stored| {
-        payload::decode(&stored.bytes).is_ok_and(|view| view.deps().any(|(known, _)| known == slot))
+        payload::decode_front(&stored.front).is_ok_and(|front| front.deps().any(|(known, _)| known == slot))
     };
     let entries = (0..store::SHARDS).flat_map(|shard| store::list(shard, |entry| entry.database == database));
     Ok(entries.filter(depends).count() as i64)
@@ -101,7 +101,7 @@ fn cache_clear() -> Result<i64, ErrorReport> {
         local::clear();
     });
     let database = session::database_id();
-    Ok((0..store::SHARDS).map(|shard| store::list(shard, |entry| entry.database == database).len() as i64).sum())
+    Ok((0..store::SHARDS).map(|shard| store::count_of(shard, |entry| entry.database == database) as i64).sum())
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

@@ -4,12 +4,12 @@
 //! others see it. What is prepared instead of committed goes on without its backend: its registrations move to shared
 //! memory, and whoever meets one of them after its end finishes it (`settle`).
 
-use super::prepared;
+use super::{prepared, temporary, written};
 use crate::pg::backend::BackendStatic;
 use crate::pg::shmem::SharedWords;
 use crate::pg::snapshot::Active;
-use crate::pg::writes::{self, CatalogChange};
-use crate::pg::{guc, inval, session, utility, xact};
+use crate::pg::writes;
+use crate::pg::{guc, session, shield, utility, xact};
 use crate::settings;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::AtomicU64;
@@ -19,11 +19,7 @@ use steward_core::cache::versions::{self, GLOBAL_SLOT, Registration, Versions};
 /// Relations from which a transaction counts as having written everything.
 const MAX_SLOTS: usize = 4096;
 /// First id that is not of initdb's.
-const FIRST_NORMAL: u32 = 16_384;
-/// Catalog of security labels, which has no cache that would tell of its changes.
-const SECURITY_LABELS: u32 = 3_596;
-/// Catalog of parents and children, the same: a child without columns can leave its parent without any other trace.
-const INHERITANCE: u32 = 2_611;
+pub const FIRST_NORMAL: u32 = 16_384;
 
 /// Things that have versions besides relations. Ids of relations are below 2^31 in all but the oldest of clusters, and
 /// a collision only invalidates too much.
@@ -36,7 +32,7 @@ const NAMES: u32 = 0xc000_0000;
 
 static WORDS: SharedWords = SharedWords::new();
 
-/// Slots that the present transaction has registered.
+/// Slots that the present transaction has registered: these, and no others, are to be cleared when it ends.
 static REGISTERED: BackendStatic<RefCell<Vec<(u32, Registration)>>> = BackendStatic::new(RefCell::new(Vec::new()));
 /// Slots that are to be invalidated when it commits, with the subtransaction that asked.
 static MARKED: BackendStatic<RefCell<Vec<(u32, u32)>>> = BackendStatic::new(RefCell::new(Vec::new()));
@@ -59,8 +55,10 @@ const FOREIGN_SNAPSHOT: u8 = 8;
 const CATALOGS: u8 = 16;
 /// It ends a prepared transaction.
 const ENDS_PREPARED: u8 = 32;
+/// It may have made or dropped a temporary relation.
+const RELATIONS: u8 = 64;
 static SUBTRANSACTION: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(1));
-/// The subtransaction that asked for all results to be removed; 0 for none.
+/// The first subtransaction that asked for all results to be removed and is not rolled back; 0 for none.
 static CLEARS_IN: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 
 fn slots() -> usize {
@@ -100,7 +98,7 @@ pub fn roles_slot() -> u32 {
     slot_of(0, ROLES)
 }
 
-/// Slot of the names of this database's relations, for what finds them by name when it runs.
+/// Slot of the names of this database's relations and types, for what finds them by name when it runs.
 pub fn names_slot() -> u32 {
     slot_of(session::database_id(), RELATION_NAMES)
 }
@@ -221,6 +219,22 @@ pub fn utility_starts(statement: utility::Utility) {
     }
 }
 
+/// A utility statement has succeeded. COMMIT PREPARED has sent all its messages by then, and its transaction still runs, so
+/// that an error does no harm: whoever meets what it left finishes it.
+#[inline(always)]
+pub fn utility_succeeded() {
+    if SEEN.get() & ENDS_PREPARED != 0 {
+        SEEN.set(SEEN.get() & !ENDS_PREPARED);
+        shield::in_subtransaction(|| prepared::settle(true));
+    }
+}
+
+/// A temporary relation is made, or one is dropped that may be temporary. Gives the subtransaction.
+pub fn changes_relations() -> u32 {
+    note(RELATIONS);
+    SUBTRANSACTION.get()
+}
+
 /// Functions that take a transaction id and write no table: nextval, setval (twice), txid_current,
 /// pg_current_xact_id, pg_notify, pg_logical_emit_message (twice).
 const EXCUSES: [u32; 8] = [1574, 1576, 1765, 2943, 5059, 3036, 3577, 3578];
@@ -240,7 +254,10 @@ pub fn invalidate_at_commit(slot: u32) {
 /// All results of the database are to be removed when the transaction commits.
 pub fn clear_at_commit() {
     invalidate_at_commit(catalog_slot());
-    CLEARS_IN.set(SUBTRANSACTION.get());
+    // Ids grow: what takes the first back takes all others back.
+    if CLEARS_IN.get() == 0 {
+        CLEARS_IN.set(SUBTRANSACTION.get());
+    }
 }
 
 /// Was that asked for by what has committed?
@@ -265,6 +282,9 @@ pub fn subtransaction_aborted(id: u32) {
     if CLEARS_IN.get() >= id {
         CLEARS_IN.set(0);
     }
+    if SEEN.get() & RELATIONS != 0 {
+        temporary::subtransaction_aborted(id);
+    }
 }
 
 // The end of the transaction
@@ -279,95 +299,47 @@ pub fn before_commit(prepare: bool) {
     register(xid, prepare);
 }
 
+/// Whatever may raise comes before the first registration; what then ends the transaction instead, `aborted` clears.
 #[inline(never)]
 fn register(xid: u64, prepare: bool) {
     let Some(versions) = versions() else { return };
-    XID.set(if xid == 0 { u64::MAX } else { xid });
     collect(xid);
-    let mut registered = REGISTERED.borrow_mut();
-    registered.sort_unstable_by_key(|(slot, _)| *slot);
-    registered.dedup_by_key(|(slot, _)| *slot);
-    if registered.len() > MAX_SLOTS || (prepare && registered.len() > prepared::MAX_SLOTS) {
-        registered.clear();
-        registered.push((GLOBAL_SLOT, Registration::OVERFLOW));
-    }
-    for (slot, registration) in registered.iter_mut() {
-        *registration = match xid {
-            0 => versions.register_unknown(*slot),
-            xid => versions.register(*slot, xid),
-        };
-    }
+    written::with_all(if prepare { prepared::MAX_SLOTS } else { MAX_SLOTS }, |slots| {
+        let mut registered = REGISTERED.borrow_mut();
+        registered.reserve(slots.len());
+        XID.set(if xid == 0 { u64::MAX } else { xid });
+        for slot in slots {
+            let registration = match xid {
+                0 => versions.register_unknown(*slot),
+                xid => versions.register(*slot, xid),
+            };
+            registered.push((*slot, registration));
+        }
+    });
 }
 
-fn push(slot: u32) {
-    REGISTERED.borrow_mut().push((slot, Registration::OVERFLOW));
-}
-
-/// Puts the slots of all that was written into `REGISTERED`, not yet registered.
+/// Collects the slots of all that was written. A plain frame.
 fn collect(xid: u64) {
-    REGISTERED.borrow_mut().clear();
+    written::clear();
     for (slot, _) in MARKED.borrow_mut().drain(..) {
-        push(slot);
+        written::add(slot);
     }
     if xid == 0 {
         return;
     }
-    let mut any = false;
-    writes::tables(&mut |relation| {
-        any = true;
-        note_table(relation);
-    });
+    let mut any = written::add_tables();
     // VACUUM and ANALYZE send messages about every table they visit, and change the contents of none.
     if SEEN.get() & MAINTENANCE != 0 || writes::is_autovacuum() {
         return;
     }
-    let mut changed = false;
-    writes::catalog_changes(&mut |change| {
-        changed = true;
-        note_change(change);
-    });
-    any |= changed;
-    if changed {
-        note(CATALOGS);
+    if written::add_changes() {
+        any = true;
         xact::watch_release::<super::Cache>();
+        note(CATALOGS);
     }
     let unexplained = !any && SEEN.get() & EXCUSED == 0;
     if unexplained || SEEN.get() & BLIND != 0 || !writes::are_counted() {
-        push(GLOBAL_SLOT);
-    }
-}
-
-fn note_table(relation: u32) {
-    if relation >= FIRST_NORMAL {
-        push(relation_slot(relation));
-    } else if relation == SECURITY_LABELS {
-        push(catalog_slot());
-    } else if relation == INHERITANCE {
-        push(inheritance_slot());
-    }
-}
-
-fn note_change(change: CatalogChange) {
-    match change {
-        CatalogChange::Relation(0) => push(GLOBAL_SLOT),
-        CatalogChange::Relation(relation) if relation >= FIRST_NORMAL => {
-            push(relation_slot(relation));
-            // A new name, or one that moved, may hide another. A temporary one does so for its own session only, and what
-            // is gone was a dependency itself.
-            if writes::is_permanent(relation) {
-                push(names_slot());
-            }
-        }
-        CatalogChange::Relation(_) => {}
-        CatalogChange::Cache(cache, hash) => {
-            if inval::changes_answers(cache) {
-                push(catalog_slot());
-            } else if inval::changes_roles(cache) {
-                push(roles_slot());
-            } else if inval::is_of_types(cache) {
-                push(type_slot(hash));
-            }
-        }
+        written::add(GLOBAL_SLOT);
     }
 }
 
@@ -382,7 +354,7 @@ pub fn committed() {
     } else if writes::transaction_id() != 0 {
         wrote_unseen();
     }
-    transaction_ended();
+    transaction_ended(true);
 }
 
 /// Another module's callback wrote after ours had found nothing written.
@@ -406,7 +378,8 @@ pub fn released() {
 pub fn prepared() {
     let xid = XID.replace(0);
     prepared::take_over(xid, &REGISTERED.take(), SEEN.get() & CATALOGS != 0);
-    transaction_ended();
+    CLEARS_IN.set(0);
+    transaction_ended(true);
 }
 
 #[inline(never)]
@@ -438,22 +411,21 @@ fn wrote_late() -> bool {
 }
 
 pub fn aborted() {
-    if XID.replace(0) != 0
-        && let Some(versions) = versions()
-    {
+    XID.set(0);
+    if let Some(versions) = versions() {
         for (slot, registration) in REGISTERED.borrow_mut().drain(..) {
             versions.gone(slot, registration);
         }
     }
     MARKED.borrow_mut().clear();
     CLEARS_IN.set(0);
-    transaction_ended();
+    transaction_ended(false);
 }
 
 #[inline(always)]
-fn transaction_ended() {
-    if SEEN.get() & ENDS_PREPARED != 0 {
-        prepared::settle(true);
+fn transaction_ended(committed: bool) {
+    if SEEN.get() & RELATIONS != 0 {
+        temporary::transaction_ended(committed);
     }
     // While VACUUM commits its own transactions it is still VACUUM.
     SEEN.set(SEEN.get() & MAINTENANCE);

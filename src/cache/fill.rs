@@ -92,7 +92,7 @@ pub fn statement_of(text: &[u8]) -> statements::Handle {
     let (analysed, planning) = guarded(move || judged(draft));
     let prepared = statement::prepare(analysed, planning);
     let text: *const [u8] = text;
-    guarded(move || keep(prepared, text, news))
+    guarded(move || keep_or_free(prepared, text, news))
 }
 
 /// The analysed query, and how it is to be planned.
@@ -108,6 +108,14 @@ fn judged(draft: Draft) -> (Analysed, PlanRules) {
     let planning = findings.planning;
     *FINDINGS.borrow_mut() = Some(findings);
     (analysed, planning)
+}
+
+/// The statement lasts already: what fails now must not leave it behind, since nobody would know of it.
+fn keep_or_free(prepared: Prepared, text: *const [u8], news: u64) -> statements::Handle {
+    std::panic::catch_unwind(|| keep(prepared, text, news)).unwrap_or_else(|error| {
+        prepared.free();
+        std::panic::resume_unwind(error)
+    })
 }
 
 fn keep(prepared: Prepared, text: *const [u8], news: u64) -> statements::Handle {
@@ -133,16 +141,26 @@ pub fn plan(call: Call, missed: Reason, begun_ns: u64) -> Plan {
     let class = call.text(CLASS);
     let decision = guarded(std::panic::AssertUnwindSafe(|| decide(call, handle, (params, ttl_ms, class), missed)));
     match decision {
-        Decision::Serve => {
-            // The result lies in this session now.
-            check_rights(handle);
-            match guarded(move || served(handle, begun_ns)) {
-                Some(found) => Plan::Serve(found),
-                None => run_plan(handle),
-            }
+        Decision::Serve(depth) => serve_brought(handle, depth, begun_ns),
+        Decision::Wait(wait, depth) => wait_for(handle, wait, depth, begun_ns),
+        Decision::Run(depth) => run_plan(handle, depth),
+    }
+}
+
+/// Serves the result that was just brought to this session, or runs the query if it is gone again: checking rights may run
+/// code of others, which may call us. A plain frame.
+fn serve_brought(handle: statements::Handle, depth: usize, begun_ns: u64) -> Plan {
+    check_rights(handle);
+    let served = guarded(move || {
+        let found = served(handle, begun_ns);
+        if found.is_some() {
+            drop_fill();
         }
-        Decision::Wait(wait) => wait_for(handle, wait, begun_ns),
-        Decision::Run => run_plan(handle),
+        found
+    });
+    match served {
+        Some(found) => Plan::Serve(found),
+        None => run_plan(handle, depth),
     }
 }
 
@@ -152,15 +170,15 @@ fn check_rights(handle: statements::Handle) {
     }
 }
 
-/// What of a call's answer was decided.
+/// What of a call's answer was decided. The fill is on the stack, with the number given: that of fills up to it.
 #[derive(Clone, Copy)]
 enum Decision {
     /// A shared result was copied to this session's.
-    Serve,
+    Serve(usize),
     /// Another session computes it.
-    Wait(Wait),
-    /// The query runs; the fill is on the stack.
-    Run,
+    Wait(Wait, usize),
+    /// The query runs.
+    Run(usize),
 }
 
 #[derive(Clone, Copy)]
@@ -181,23 +199,22 @@ fn decide(call: Call, handle: statements::Handle, asked: Wanted<'_>, missed: Rea
         fill.bypass = Some(missed);
     }
     if let Some(reason) = fill.bypass {
-        return push(fill, reason);
+        return Decision::Run(push_missed(fill, reason));
     }
     if missed == Reason::SnapshotUnsafe {
         prepared::settle(false);
     }
     let reason = match from_shared(&fill) {
-        Ok(()) => return Decision::Serve,
+        Ok(()) => return Decision::Serve(push(fill)),
         Err(Reason::Absent) => missed,
         Err(reason) => reason,
     };
     match claim(&mut fill) {
         Some(wait) => {
             stats::add(Count::Waits, 1);
-            push(fill, reason);
-            Decision::Wait(wait)
+            Decision::Wait(wait, push_missed(fill, reason))
         }
-        None => push(fill, reason),
+        None => Decision::Run(push_missed(fill, reason)),
     }
 }
 
@@ -257,11 +274,17 @@ fn begin(
     })
 }
 
-fn push(fill: Fill, reason: Reason) -> Decision {
+fn push_missed(fill: Fill, reason: Reason) -> usize {
     serve::count_miss(Some((fill.class_number, fill.query_number)), reason);
+    push(fill)
+}
+
+/// Gives the number of fills.
+fn push(fill: Fill) -> usize {
     RECORDS.set(true);
-    FILLS.borrow_mut().push(fill);
-    Decision::Run
+    let mut fills = FILLS.borrow_mut();
+    fills.push(fill);
+    fills.len()
 }
 
 // One computes, others wait
@@ -286,7 +309,7 @@ fn claim(fill: &mut Fill) -> Option<Wait> {
 }
 
 /// Waits for another session's result. A plain frame: a cancel crosses it, and its fill goes with the transaction.
-fn wait_for(handle: statements::Handle, wait: Wait, begun_ns: u64) -> Plan {
+fn wait_for(handle: statements::Handle, wait: Wait, depth: usize, begun_ns: u64) -> Plan {
     while leases::is_held(wait.fingerprint, admission::now_ms()) && admission::now_ms() < wait.until_ms {
         latch::wait_ms(1);
     }
@@ -296,17 +319,10 @@ fn wait_for(handle: statements::Handle, wait: Wait, begun_ns: u64) -> Plan {
         stats::add(if came { Count::WaitsServed } else { Count::WaitsTimedOut }, 1);
         came
     });
-    if found {
-        check_rights(handle);
-        let served = guarded(move || {
-            drop_fill();
-            served(handle, begun_ns)
-        });
-        if let Some(found) = served {
-            return Plan::Serve(found);
-        }
+    match found {
+        true => serve_brought(handle, depth, begun_ns),
+        false => run_plan(handle, depth),
     }
-    run_plan(handle)
 }
 
 fn drop_fill() {
@@ -319,8 +335,7 @@ fn drop_fill() {
 
 // Running
 
-fn run_plan(handle: statements::Handle) -> Plan {
-    let depth = FILLS.borrow().len();
+fn run_plan(handle: statements::Handle, depth: usize) -> Plan {
     match statements::with(handle, |statement| statement.prepared) {
         Some(prepared) => Plan::Run(Run { prepared, depth }),
         None => guarded(|| raise(crate::error::limit_exceeded("analysed statement is gone".into(), ""))),

@@ -1,7 +1,7 @@
 //! What the hooks of `pg` call.
 
-use super::{Cache, classes, commits, fill, local, statements};
-use crate::pg::access::FunctionObserver;
+use super::{Cache, classes, commits, fill, local, statements, temporary};
+use crate::pg::access::{FunctionObserver, RelationObserver};
 use crate::pg::hot::StartObserver;
 use crate::pg::inval::CatalogObserver;
 use crate::pg::label::LabelObserver;
@@ -25,9 +25,31 @@ impl FunctionObserver for Cache {
     }
 }
 
+impl RelationObserver for Cache {
+    fn type_created(hash: u32) {
+        temporary::type_created(hash);
+    }
+
+    fn temporary_created(relation: u32, row_type: Option<u32>) {
+        temporary::created(relation, row_type, commits::changes_relations());
+    }
+
+    fn type_dropped(hash: u32) {
+        temporary::type_dropped(hash, commits::changes_relations());
+    }
+
+    fn relation_dropped(relation: u32) {
+        temporary::relation_dropped(relation, commits::changes_relations());
+    }
+}
+
 impl UtilityWatcher for Cache {
     fn before(statement: Utility) {
         commits::utility_starts(statement);
+    }
+
+    fn after() {
+        commits::utility_succeeded();
     }
 }
 
@@ -60,6 +82,10 @@ impl XactObserver for Cache {
     fn subtransaction_starts(id: u32) {
         commits::subtransaction_starts(id);
         statements::subtransaction_starts(id);
+    }
+
+    fn subtransaction_committed(id: u32) {
+        statements::subtransaction_committed(id);
     }
 
     fn subtransaction_aborted(id: u32) {

@@ -23,6 +23,8 @@ pub const CLASS: usize = 3;
 pub const TAGS: usize = 4;
 
 static BUFFER: BackendStatic<RefCell<Vec<u8>>> = BackendStatic::new(RefCell::new(Vec::new()));
+/// Room for a key, and for what else is copied at each call, that a session keeps from one call to the next.
+pub const KEPT_BYTES: usize = 64 * 1024;
 static SECRET: SharedWords = SharedWords::new();
 const SECRET_WORDS: usize = 4;
 
@@ -101,6 +103,14 @@ fn write_sized(bytes: &[u8], out: &mut Vec<u8>) {
 #[inline]
 pub fn with<R>(look: impl FnOnce(&[u8]) -> R) -> R {
     look(&BUFFER.borrow())
+}
+
+/// A call is over: memory that only its parameters needed is given back.
+#[inline(always)]
+pub fn give_back() {
+    if BUFFER.borrow().capacity() > KEPT_BYTES {
+        BUFFER.take();
+    }
 }
 
 /// A copy of it.

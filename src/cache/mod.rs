@@ -35,7 +35,9 @@ mod shared;
 mod statements;
 mod stats;
 mod store;
+mod temporary;
 mod views;
+mod written;
 
 use crate::pg::shmem::ShmemUser;
 use core::ffi::CStr;

@@ -24,7 +24,7 @@ pub struct Rules {
     pub ttl_ms: u64,
 }
 
-/// Bytes on their way; kept, so that the usual hit allocates nothing for them.
+/// Bytes on their way; kept unless they are many, so that the usual hit allocates nothing for them.
 static SCRATCH: BackendStatic<RefCell<Vec<u8>>> = BackendStatic::new(RefCell::new(Vec::new()));
 static HITS: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
 
@@ -63,6 +63,9 @@ fn bring(key: &[u8], shared_key: &Key, rules: Rules) -> Result<(), Reason> {
     let brought = copy(key, shared_key, rules, &entry, &bytes);
     if entry.flags & store::SENSITIVE != 0 {
         bytes.fill(0);
+    }
+    if bytes.capacity() > key::KEPT_BYTES {
+        *bytes = Vec::new();
     }
     if brought.is_ok() {
         store::count_use(place);

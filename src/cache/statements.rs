@@ -3,7 +3,7 @@
 //! A statement is dropped when a message of Postgres's tells of a change of anything that its meaning depends on, so it is
 //! always what analysing its text afresh would give.
 
-use super::{analysis, commits, stats};
+use super::{analysis, commits, key, stats};
 use crate::pg::Rights;
 use crate::pg::backend::BackendStatic;
 use crate::pg::session_state::{self, SearchPath};
@@ -63,11 +63,13 @@ pub struct Handle {
 #[derive(Default)]
 struct Statements {
     places: Vec<Option<(u64, Statement)>>,
+    /// Places that nothing is in.
+    free: Vec<usize>,
+    /// Places of statements that are not valid.
+    not_valid: Vec<usize>,
     by_text: HashMap<Box<[u8]>, Vec<usize>>,
     serial: u64,
     uses: u64,
-    /// The place that was found last.
-    last: usize,
 }
 
 static STATEMENTS: BackendStatic<RefCell<Option<Statements>>> = BackendStatic::new(RefCell::new(None));
@@ -75,9 +77,13 @@ static STATEMENTS: BackendStatic<RefCell<Option<Statements>>> = BackendStatic::n
 static NEWS: BackendStatic<Cell<u64>> = BackendStatic::new(Cell::new(0));
 /// A message came when it could not be heeded: no statement is valid any more.
 static MISSED: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
+/// The place that was found or taken last: that of the innermost call's statement, once it has one.
+static LAST: BackendStatic<Cell<usize>> = BackendStatic::new(Cell::new(0));
 /// Calls that are being answered, one within the other.
 static CALLS: BackendStatic<Cell<u32>> = BackendStatic::new(Cell::new(0));
-/// How many there were at the start of each subtransaction.
+/// What was last when each of them began but the outermost: the place of the call around it.
+static HELD: BackendStatic<RefCell<Vec<usize>>> = BackendStatic::new(RefCell::new(Vec::new()));
+/// How many calls there were at the start of each subtransaction that is open, as far as there were any.
 static CALLS_AT: BackendStatic<RefCell<Vec<(u32, u32)>>> = BackendStatic::new(RefCell::new(Vec::new()));
 
 /// A statement that fits the session as far as can be told without asking Postgres.
@@ -120,12 +126,12 @@ fn find_for(text: &[u8], settings: &[u8], number: u64) -> Option<Candidate> {
         })
     };
     // A session that asks the same again need not look its text up.
-    if let Some(candidate) = fits(&mut statements.places, statements.last, false) {
+    if let Some(candidate) = fits(&mut statements.places, LAST.get(), false) {
         return Some(candidate);
     }
     let places = statements.by_text.get(text)?;
     let candidate = places.iter().find_map(|place| fits(&mut statements.places, *place, true))?;
-    statements.last = candidate.handle.place;
+    LAST.set(candidate.handle.place);
     Some(candidate)
 }
 
@@ -161,16 +167,35 @@ pub fn news() -> u64 {
     NEWS.get()
 }
 
-/// A call begins to be answered: until it ends, nothing that it may use is freed. What a call runs may call again, and
-/// that is not only its query, but also what reads a parameter, prints a value or checks a privilege.
+/// A call begins to be answered: until it ends, its statement is not freed. What a call runs may call again, and that is
+/// not only its query, but also what reads a parameter, prints a value or checks a privilege.
 #[inline(always)]
 pub fn call_begins() {
-    CALLS.set(CALLS.get() + 1);
+    let around = CALLS.get();
+    if around > 0 {
+        HELD.borrow_mut().push(LAST.get());
+    }
+    CALLS.set(around + 1);
 }
 
 #[inline(always)]
 pub fn call_ends() {
-    CALLS.set(CALLS.get().saturating_sub(1));
+    let left = CALLS.get().saturating_sub(1);
+    CALLS.set(left);
+    if left > 0 {
+        let_go(left);
+    }
+    key::give_back();
+}
+
+/// So many calls are left: the innermost of them uses its statement again.
+fn let_go(calls: u32) {
+    let mut held = HELD.borrow_mut();
+    let around = (calls as usize).saturating_sub(1);
+    if let Some(place) = held.get(around) {
+        LAST.set(*place);
+    }
+    held.truncate(around);
 }
 
 /// Notes how many calls are being answered when a subtransaction starts, as far as any are.
@@ -180,15 +205,36 @@ pub fn subtransaction_starts(id: u32) {
     }
 }
 
+pub fn subtransaction_committed(id: u32) {
+    forget_note(id);
+}
+
 /// An error ended the calls that began within the subtransaction.
 pub fn subtransaction_aborted(id: u32) {
+    cut_off(forget_note(id));
+}
+
+/// Gives the number of calls at the start of a subtransaction that is over. Those within it were over before, so its note
+/// is the last.
+fn forget_note(id: u32) -> u32 {
     let mut noted = CALLS_AT.borrow_mut();
-    CALLS.set(noted.iter().find(|(noted, _)| *noted == id).map_or(0, |(_, calls)| *calls));
-    noted.retain(|(noted, _)| *noted < id);
+    let mut calls = 0;
+    while let Some((_, calls_then)) = noted.last().copied().filter(|(noted, _)| *noted >= id) {
+        calls = calls_then;
+        noted.pop();
+    }
+    calls
+}
+
+fn cut_off(calls: u32) {
+    if CALLS.replace(calls) != calls {
+        let_go(calls);
+        key::give_back();
+    }
 }
 
 pub fn transaction_ended() {
-    CALLS.set(0);
+    cut_off(0);
     CALLS_AT.borrow_mut().clear();
 }
 
@@ -242,45 +288,68 @@ fn insert(statement: Statement) -> Handle {
     let statements = statements.get_or_insert_with(Statements::default);
     statements.serial += 1;
     let serial = statements.serial;
-    let place = statements.places.iter().position(Option::is_none).unwrap_or_else(|| {
+    let place = statements.free.pop().unwrap_or_else(|| {
         statements.places.push(None);
         statements.places.len() - 1
     });
     statements.by_text.entry(statement.text.clone()).or_default().push(place);
+    if !statement.is_valid {
+        statements.not_valid.push(place);
+    }
     let last_used = statements.uses;
     statements.places[place] = Some((serial, Statement { last_used, ..statement }));
+    LAST.set(place);
     Handle { place, serial }
 }
 
-/// Frees statements that are not valid any more, and those used least recently beyond the limit.
+/// Makes room for one more: frees statements that are not valid, and at the limit those used least recently, some more than
+/// need be so that it is not done each time. Calls further out keep theirs.
 fn tidy() {
-    // Below the outermost call the others may be using theirs.
-    if CALLS.get() > 1 {
-        return;
-    }
     let limit = guc::int(&settings::CACHE_STATEMENTS).max(1) as usize;
     let mut gone = Vec::new();
     if let Some(statements) = STATEMENTS.borrow_mut().as_mut() {
-        let mut ages: Vec<(bool, u64, usize)> = statements
-            .places
-            .iter()
-            .enumerate()
-            .filter_map(|(place, s)| s.as_ref().map(|(_, s)| (s.is_valid, s.last_used, place)))
-            .collect();
-        ages.sort_unstable();
-        let valid = ages.iter().filter(|(is_valid, ..)| *is_valid).count();
-        let excess = (ages.len() - valid) + (valid + 1).saturating_sub(limit);
-        gone.extend(ages.iter().take(excess).filter_map(|(_, _, place)| statements.places[*place].take()));
-        for (_, statement) in &gone {
-            if let Some(places) = statements.by_text.get_mut(&statement.text) {
-                places.retain(|place| statements.places[*place].is_some());
-                if places.is_empty() {
-                    statements.by_text.remove(&statement.text);
-                }
+        let held = HELD.borrow();
+        statements.take_not_valid(&held, &mut gone);
+        let count = statements.places.len() - statements.free.len();
+        if count >= limit {
+            statements.take_oldest(count + 1 - limit + limit / 8, &held, &mut gone);
+        }
+    }
+    gone.into_iter().for_each(|statement| statement.prepared.free());
+}
+
+impl Statements {
+    fn take_not_valid(&mut self, held: &[usize], gone: &mut Vec<Statement>) {
+        let places = core::mem::take(&mut self.not_valid);
+        for place in places {
+            match held.contains(&place) {
+                true => self.not_valid.push(place),
+                false => gone.extend(self.take(place)),
             }
         }
     }
-    gone.into_iter().for_each(|(_, statement)| statement.prepared.free());
+
+    fn take_oldest(&mut self, count: usize, held: &[usize], gone: &mut Vec<Statement>) {
+        let free_for = |(place, taken): (usize, &Option<(u64, Statement)>)| {
+            let last_used = taken.as_ref()?.1.last_used;
+            (!held.contains(&place)).then_some((last_used, place))
+        };
+        let mut ages: Vec<(u64, usize)> = self.places.iter().enumerate().filter_map(free_for).collect();
+        ages.sort_unstable();
+        gone.extend(ages.iter().take(count).filter_map(|(_, place)| self.take(*place)));
+    }
+
+    fn take(&mut self, place: usize) -> Option<Statement> {
+        let (_, statement) = self.places.get_mut(place)?.take()?;
+        self.free.push(place);
+        if let Some(places) = self.by_text.get_mut(&statement.text) {
+            places.retain(|other| *other != place);
+            if places.is_empty() {
+                self.by_text.remove(&statement.text);
+            }
+        }
+        Some(statement)
+    }
 }
 
 /// Tells the statistics which queries this session uses, so that they keep their places.
@@ -297,9 +366,11 @@ fn forget(which: impl Fn(&Statement) -> bool) {
     // A message that arrives while statements are looked at is heeded before the next look.
     let Ok(mut statements) = STATEMENTS.try_borrow_mut() else { return MISSED.set(true) };
     if let Some(statements) = statements.as_mut() {
-        for (_, statement) in statements.places.iter_mut().flatten() {
-            if which(statement) {
+        let Statements { places, not_valid, .. } = statements;
+        for (place, taken) in places.iter_mut().enumerate() {
+            if let Some((_, statement)) = taken.as_mut().filter(|(_, known)| known.is_valid && which(known)) {
                 statement.is_valid = false;
+                not_valid.push(place);
             }
         }
     }

@@ -49,12 +49,18 @@ pub enum Part {
     SizeBytes,
     Entries,
     LastUsedUs,
+    /// How often a query's place has been given to another.
+    Turn,
 }
 
-pub const PARTS: usize = Part::LastUsedUs as usize + 1;
+const PARTS: usize = Part::Turn as usize + 1;
 
 pub const CLASSES: usize = 64;
-pub const QUERIES: usize = 1000;
+const QUERIES: usize = 1000;
+/// The number of a query is its place in so many bits, and above them the place's turn: a number of an earlier turn
+/// stands for nothing any more.
+const PLACE_BITS: u32 = 10;
+const _: () = assert!(QUERIES < 1 << PLACE_BITS);
 /// Bytes that are kept of a query's text.
 const TEXT_BYTES: usize = 984;
 
@@ -145,9 +151,24 @@ pub fn add_to_class(class: u32, part: Part, number: u64) {
     }
 }
 
-pub fn add_to_query(query: u32, part: Part, number: u64) {
-    if (query as usize) < QUERIES {
-        add_at(QUERIES_AT + query as usize * PARTS + part as usize, number);
+const fn place_of(query: u32) -> usize {
+    (query & ((1 << PLACE_BITS) - 1)) as usize
+}
+
+/// The number of whichever query has the place now.
+fn number_of(place: usize) -> u32 {
+    (get(QUERIES_AT + place * PARTS + Part::Turn as usize) as u32) << PLACE_BITS | place as u32
+}
+
+/// The place of a query, while it has it.
+fn own_place(query: u32) -> Option<usize> {
+    let place = place_of(query);
+    (place < QUERIES && number_of(place) == query).then_some(place)
+}
+
+fn add_to_query(query: u32, part: Part, number: u64) {
+    if let Some(place) = own_place(query) {
+        add_at(QUERIES_AT + place * PARTS + part as usize, number);
     }
 }
 
@@ -158,17 +179,22 @@ pub fn add_to(class: u32, query: u32, part: Part, number: u64) {
 }
 
 pub fn query_used(query: u32) {
-    if (query as usize) < QUERIES {
-        set(QUERIES_AT + query as usize * PARTS + Part::LastUsedUs as usize, clock::now_us() as u64);
+    if let Some(place) = own_place(query) {
+        set(QUERIES_AT + place * PARTS + Part::LastUsedUs as usize, clock::now_us() as u64);
     }
 }
 
-pub fn class_part(class: usize, part: Part) -> u64 {
-    get(CLASSES_AT + class * PARTS + part as usize)
+/// An entry may be counted a moment after it has left.
+fn not_negative(count: u64) -> u64 {
+    if (count as i64) < 0 { 0 } else { count }
 }
 
-pub fn query_part(query: usize, part: Part) -> u64 {
-    get(QUERIES_AT + query * PARTS + part as usize)
+pub fn class_part(class: usize, part: Part) -> u64 {
+    not_negative(get(CLASSES_AT + class * PARTS + part as usize))
+}
+
+pub fn query_part(query: u32, part: Part) -> u64 {
+    not_negative(get(QUERIES_AT + place_of(query) * PARTS + part as usize))
 }
 
 pub fn time(what: Timed, elapsed_ns: u64) {
@@ -187,7 +213,7 @@ pub fn percentile_ms(what: Timed, p: f64) -> Option<f64> {
 pub fn reset() {
     for place in 0..TOTAL {
         let within = place.checked_sub(CLASSES_AT).map(|place| place % PARTS);
-        let kept = [Part::SizeBytes as usize, Part::Entries as usize];
+        let kept = [Part::SizeBytes, Part::Entries, Part::Turn].map(|part| part as usize);
         if place < SINCE_AT && !within.is_some_and(|part| kept.contains(&part)) {
             set(place, 0);
         }
@@ -213,8 +239,15 @@ pub fn entered(database: u32, role: u32, class: u32, query: u32, size_bytes: u64
     }
     add(Count::Stored, 1);
     add_to(class, query, Part::Stored, 1);
-    add_to(class, query, Part::SizeBytes, size_bytes);
-    add_to(class, query, Part::Entries, 1);
+    add_entries(class, query, 1, size_bytes);
+}
+
+/// Both numbers wrap. The query's place is kept meanwhile: what left its query and what entered must come to the same.
+fn add_entries(class: u32, query: u32, entries: u64, size_bytes: u64) {
+    NAMES.shared(|_| {
+        add_to(class, query, Part::SizeBytes, size_bytes);
+        add_to(class, query, Part::Entries, entries);
+    });
 }
 
 pub fn left(freed: &Freed, why: Count) {
@@ -227,8 +260,7 @@ pub fn left(freed: &Freed, why: Count) {
         Count::Invalidations => add_to(freed.class, freed.query, Part::Invalidations, 1),
         _ => {}
     }
-    add_to(freed.class, freed.query, Part::SizeBytes, (-i64::from(freed.size_bytes)) as u64);
-    add_to(freed.class, freed.query, Part::Entries, u64::MAX);
+    add_entries(freed.class, freed.query, u64::MAX, (-i64::from(freed.size_bytes)) as u64);
 }
 
 // Names
@@ -263,33 +295,42 @@ fn fingerprint(text: &[u8], role: u32) -> u64 {
     hash | 1
 }
 
-/// The number of a query of a role, which its statistics are kept under. When all are taken, the one that was used least
-/// recently gives way.
+/// The number of a query of a role, which its statistics are kept under. When all places are taken, the query that was used
+/// least recently gives way.
 pub fn query_number(text: &[u8], role: u32) -> u32 {
     let wanted = fingerprint(text, role);
-    let database = session::database_id();
-    let used = |place: usize| query_part(place, Part::LastUsedUs);
+    let length = text.len().min(TEXT_BYTES);
+    let mut kept = [0; TEXT_BYTES];
+    kept[..length].copy_from_slice(&text[..length]);
+    let head = [wanted, u64::from(session::database_id()) << 32 | u64::from(role), length as u64];
     let number = NAMES.exclusive(|arrays| {
-        if let Some(known) = arrays.b.iter().position(|known| known.0[0] == wanted) {
-            return (known, false);
-        }
-        let place = (0..arrays.b.len()).min_by_key(|place| match arrays.b[*place].0[0] {
-            0 => 0,
-            _ => used(*place).max(1),
+        let known = arrays.b.iter().position(|known| known.0[0] == wanted);
+        let place = known.or_else(|| {
+            let place = least_used(arrays.b)?;
+            next_turn(place);
+            arrays.b[place] = (head, kept);
+            Some(place)
         });
-        let place = place.unwrap_or(0);
-        let length = text.len().min(TEXT_BYTES);
-        let mut kept = [0; TEXT_BYTES];
-        kept[..length].copy_from_slice(&text[..length]);
-        arrays.b[place] = ([wanted, u64::from(database) << 32 | u64::from(role), length as u64], kept);
-        (place, true)
+        place.map(number_of)
     });
-    let (place, is_new) = number.unwrap_or((QUERIES, false));
-    if is_new {
-        (0..PARTS).for_each(|part| set(QUERIES_AT + place * PARTS + part, 0));
-    }
-    query_used(place as u32);
-    place as u32
+    let number = number.flatten().unwrap_or(QUERIES as u32);
+    query_used(number);
+    number
+}
+
+fn least_used(queries: &[QueryText]) -> Option<usize> {
+    (0..queries.len()).min_by_key(|place| match queries[*place].0[0] {
+        0 => 0,
+        _ => query_part(*place as u32, Part::LastUsedUs).max(1),
+    })
+}
+
+/// The place's counts begin anew.
+fn next_turn(place: usize) {
+    let turn = get(QUERIES_AT + place * PARTS + Part::Turn as usize).wrapping_add(1);
+    (0..PARTS).for_each(|part| set(QUERIES_AT + place * PARTS + part, 0));
+    // A turn has the bits of a number that the place leaves.
+    set(QUERIES_AT + place * PARTS + Part::Turn as usize, turn & u64::from(u32::MAX >> PLACE_BITS));
 }
 
 /// A query as it is known here.
@@ -299,11 +340,17 @@ pub struct Query {
     pub text: Vec<u8>,
 }
 
-pub fn query(number: usize) -> Option<Query> {
-    let (head, text) = NAMES.shared(|view| view.b.get(number).copied()).flatten()?;
+pub fn query(number: u32) -> Option<Query> {
+    let known = NAMES.shared(|view| own_place(number).and_then(|place| view.b.get(place).copied()));
+    let (head, text) = known.flatten()?;
     (head[0] != 0).then(|| Query {
         database: (head[1] >> 32) as u32,
         role: head[1] as u32,
         text: text[..(head[2] as usize).min(TEXT_BYTES)].to_vec(),
     })
+}
+
+/// The numbers of all queries that have a place.
+pub fn query_numbers() -> impl Iterator<Item = u32> {
+    (0..QUERIES).map(number_of)
 }

@@ -7,11 +7,12 @@
 
 use super::stats::{self, Count};
 use crate::pg::blocks::{BLOCK_BYTES, SharedBlocks};
-use crate::pg::guc;
 use crate::pg::shmem::{Area, SharedWords};
+use crate::pg::{guc, worker};
 use crate::settings;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
+use steward_core::cache::payload;
 use steward_core::cache::pool::{Pool, PoolMeta, walk};
 use steward_core::cache::shard::{self, Entry, Freed, NewEntry, Shard, ShardMeta};
 
@@ -279,23 +280,48 @@ pub fn remove_all(which: impl Fn(&Entry) -> bool) -> u64 {
 pub struct Stored {
     pub entry: Entry,
     pub hits: u64,
-    /// The first bytes of what is stored: the dependencies stand there.
-    pub bytes: Vec<u8>,
+    /// What is stored, without the rows: what it depends on.
+    pub front: Vec<u8>,
 }
 
-/// Every entry of one shard that `which` names.
+/// Every entry of one shard that `which` names. Under a guard: a cancel gets through.
 pub fn list(shard_index: usize, which: impl Fn(&Entry) -> bool) -> Vec<Stored> {
+    worker::heed_interrupts();
     let Some(area) = DIRECTORY.get(shard_index) else { return Vec::new() };
     let keys: Vec<Key> = area
         .shared(|view| shard::live(view.c).filter(|(_, e)| which(e)).map(|(_, e)| e.key).collect())
         .unwrap_or_default();
-    let stored = |key: &Key| {
-        let mut bytes = Vec::new();
-        let (entry, place) = get(key, &mut bytes)?;
-        let hits = hits(place.shard, place.index).map_or(0, |hits| hits.load(Relaxed));
-        Some(Stored { entry, hits, bytes })
-    };
-    keys.iter().filter_map(stored).collect()
+    keys.iter().filter_map(|key| stored(area, key)).collect()
+}
+
+/// Its front is in its first block, nearly always.
+fn stored(area: &ShardArea, key: &Key) -> Option<Stored> {
+    let links = LINKS.halves();
+    let mut front = vec![0; BLOCK_BYTES];
+    for _ in 0..4 {
+        let (entry, place) = area.shared(|view| {
+            let place = shard::find(view.b, view.c, key)?;
+            let entry = *view.c.get(place)?;
+            front.truncate(entry.size_bytes as usize);
+            BLOCKS.read(walk(links, entry.head), &mut front);
+            Some((entry, place))
+        })??;
+        let wanted = payload::front_bytes(&front).ok()?.min(entry.size_bytes as usize);
+        if wanted <= front.len() {
+            front.truncate(wanted);
+            let hits = hits(shard_of(key), place).map_or(0, |hits| hits.load(Relaxed));
+            return Some(Stored { entry, hits, front });
+        }
+        front.resize(wanted, 0);
+    }
+    None
+}
+
+/// How many entries of a shard `which` names. Under a guard: a cancel gets through.
+pub fn count_of(shard_index: usize, which: impl Fn(&Entry) -> bool) -> usize {
+    worker::heed_interrupts();
+    let area = DIRECTORY.get(shard_index);
+    area.and_then(|area| area.shared(|view| shard::live(view.c).filter(|(_, entry)| which(entry)).count())).unwrap_or(0)
 }
 
 /// How many entries a shard has.

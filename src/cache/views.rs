@@ -1,6 +1,6 @@
 //! Rows of the views.
 
-use super::stats::{self, Count, Part, QUERIES, Timed};
+use super::stats::{self, Count, Part, Timed};
 use super::{Cache, local, store};
 use crate::pg::function::Call;
 use crate::pg::srf::{Arguments, Value};
@@ -108,7 +108,7 @@ pub fn class_rows(_: &Arguments) -> Vec<Vec<Value>> {
         .collect()
 }
 
-fn visible_text(number: usize) -> (Value, Value) {
+fn visible_text(number: u32) -> (Value, Value) {
     let Some(query) = stats::query(number) else { return (Value::Null, Value::Null) };
     let role = Value::Oid(query.role);
     if !session::reads_all_stats() && !session::has_privileges_of(query.role) {
@@ -122,11 +122,11 @@ fn visible_text(number: usize) -> (Value, Value) {
 /// A row for each query and role.
 pub fn query_rows(_: &Arguments) -> Vec<Vec<Value>> {
     exists();
-    (0..QUERIES)
+    stats::query_numbers()
         .filter_map(|number| stats::query(number).map(|query| (number, query.database)))
         .map(|(number, database)| {
             let (role, query) = visible_text(number);
-            let mut row = vec![Value::Bigint(number as i64), role, Value::Oid(database), query];
+            let mut row = vec![Value::Bigint(i64::from(number)), role, Value::Oid(database), query];
             row.extend(parts(|part| stats::query_part(number, part)));
             row
         })
@@ -142,23 +142,23 @@ pub fn entry_rows(_: &Arguments) -> Vec<Vec<Value>> {
     listed
         .map(|stored| {
             let entry = stored.entry;
-            let (_, query) = visible_text(entry.query as usize);
-            let view = payload::decode(&stored.bytes).ok();
-            let relations = view.map_or(Vec::new(), |view| view.relations().collect());
+            let (_, query) = visible_text(entry.query);
+            let front = payload::decode_front(&stored.front).ok();
+            let relations = front.map_or(Vec::new(), |front| front.relations().collect());
             vec![
                 Value::Text(format!("{:016x}{:016x}", entry.key[0], entry.key[1])),
                 Value::Bigint(i64::from(entry.query)),
                 query,
                 Value::Oid(entry.role),
                 Value::Text(stats::class_name(entry.class as usize)),
-                view.map_or(Value::Null, |view| Value::Bigint(i64::from(view.rows))),
+                front.map_or(Value::Null, |front| Value::Bigint(i64::from(front.rows))),
                 Value::Bigint(i64::from(entry.size_bytes)),
                 Value::Double(now_us.saturating_sub(entry.created_us) as f64 / 1000.0),
                 Value::from(stored.hits),
                 Value::Double(f64::from(entry.exec_us) / 1000.0),
                 Value::Double(stored.hits as f64 * f64::from(entry.exec_us) / 1000.0),
-                view.map_or(Value::Null, |view| Value::Bool(is_current(&view))),
-                view.map_or(Value::Null, |view| Value::Bool(view.is_compressed())),
+                front.map_or(Value::Null, |front| Value::Bool(is_current(&front))),
+                front.map_or(Value::Null, |front| Value::Bool(front.is_compressed())),
                 Value::Bool(entry.flags & store::SENSITIVE != 0),
                 Value::Relations(relations),
             ]
@@ -167,9 +167,9 @@ pub fn entry_rows(_: &Arguments) -> Vec<Vec<Value>> {
 }
 
 /// Has no commit made it untrue?
-fn is_current(view: &payload::View<'_>) -> bool {
+fn is_current(front: &payload::Front<'_>) -> bool {
     let Some(versions) = super::commits::versions() else { return false };
-    view.deps().all(|(slot, version)| versions.version(slot) == version)
+    front.deps().all(|(slot, version)| versions.version(slot) == version)
 }
 
 /// Answers `cache_explain`.

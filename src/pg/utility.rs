@@ -19,9 +19,12 @@ pub trait UtilityObserver: 'static {
     fn failed(begun: &Self::Begun, sqlstate: c_int, cause: CancelCause);
 }
 
-/// Who wants to know of each utility statement before it runs, whether observed or not. Must not raise or panic.
+/// Who wants to know of each utility statement, whether observed or not. Must not raise or panic.
 pub trait UtilityWatcher: 'static {
+    /// It is about to run.
     fn before(statement: Utility);
+    /// One has succeeded; it may be gone.
+    fn after() {}
 }
 
 /// A utility statement about to run. Use only before it runs: a ROLLBACK frees what is behind it.
@@ -193,7 +196,8 @@ unsafe extern "C-unwind" fn process_utility<O: UtilityObserver, W: UtilityWatche
     let statement = Utility { statement: pstmt, source: query_string, is_toplevel };
     W::before(statement);
     let Some(begun) = (if is_part { None } else { O::begin(statement) }) else {
-        return chain();
+        chain();
+        return W::after();
     };
     let outer = hot::enter();
     let floor = hot::raise_floor();
@@ -209,6 +213,7 @@ unsafe extern "C-unwind" fn process_utility<O: UtilityObserver, W: UtilityWatche
         }
         O::end(&begun, rows(qc));
     }
+    W::after();
 }
 
 /// Rows of COPY, FETCH, CREATE TABLE AS, SELECT INTO and REFRESH; 0 for the rest.

@@ -73,7 +73,7 @@ pub fn wait(time: Duration) -> bool {
     goes_on
 }
 
-/// Answers other backends that wait for this process: DROP DATABASE waits until each has let go of its files.
+/// Lets a cancel through, and answers other backends that wait for this process: DROP DATABASE waits until each has let go of its files.
 pub fn heed_interrupts() {
     pgrx::check_for_interrupts!();
 }

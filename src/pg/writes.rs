@@ -22,8 +22,6 @@ unsafe extern "C-unwind" {
     ) -> i32;
     fn GetTopFullTransactionIdIfAny() -> pg_sys::FullTransactionId;
     fn GetCurrentTransactionNestLevel() -> i32;
-    fn get_rel_relkind(relation: pg_sys::Oid) -> core::ffi::c_char;
-    fn get_rel_persistence(relation: pg_sys::Oid) -> core::ffi::c_char;
 }
 
 /// PgStat_SubXactStatus of pgstat_internal.h, which is no public header. 15 has a list head and an int where later
@@ -98,14 +96,6 @@ pub fn catalog_changes(visit: &mut dyn FnMut(CatalogChange)) {
             }
         }
     }
-}
-
-/// Is there a relation with this id that is not temporary?
-pub fn is_permanent(relation: u32) -> bool {
-    let relation = pg_sys::Oid::from(relation);
-    // SAFETY: catalog look-ups, in a transaction that is about to commit; the second raises for a relation that is gone,
-    // so the first is asked before.
-    unsafe { get_rel_relkind(relation) != 0 && get_rel_persistence(relation) as u8 != b't' }
 }
 
 /// Is the process one of autovacuum's, which change no data?

@@ -1,5 +1,7 @@
 //! Ends of transactions and subtransactions.
 
+#![allow(ffi_unwind_calls, reason = "plain frames: a longjmp may cross them")]
+
 use super::backend::BackendStatic;
 use super::hot;
 use core::cell::Cell;
@@ -21,6 +23,8 @@ pub trait XactObserver: 'static {
     /// A transaction that asked for it (`watch_release`) has committed, sent its messages and released its locks.
     fn released() {}
     fn subtransaction_starts(id: u32);
+    /// The subtransaction has become part of the one around it.
+    fn subtransaction_committed(_id: u32) {}
     /// The subtransaction is gone, and what began in it.
     fn subtransaction_aborted(id: u32);
     /// The session is over; the last moment at which shared memory may be written.
@@ -53,6 +57,11 @@ impl<A: XactObserver, B: XactObserver> XactObserver for (A, B) {
     fn subtransaction_starts(id: u32) {
         A::subtransaction_starts(id);
         B::subtransaction_starts(id);
+    }
+
+    fn subtransaction_committed(id: u32) {
+        A::subtransaction_committed(id);
+        B::subtransaction_committed(id);
     }
 
     fn subtransaction_aborted(id: u32) {
@@ -120,7 +129,10 @@ unsafe extern "C-unwind" fn at_subxact<O: XactObserver>(
             hot::subtransaction_starts();
             O::subtransaction_starts(subxact);
         }
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => hot::subtransaction_ends(false),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            hot::subtransaction_ends(false);
+            O::subtransaction_committed(subxact);
+        }
         pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
             hot::subtransaction_ends(true);
             O::subtransaction_aborted(subxact);
@@ -133,13 +145,20 @@ unsafe extern "C-unwind" fn at_exit<O: XactObserver>(_code: i32, _argument: pg_s
     O::session_ends();
 }
 
+// SAFETY: Postgres's own symbol with the signature of its headers, 15 to 18.
+unsafe extern "C-unwind" {
+    fn RegisterResourceReleaseCallback(callback: pg_sys::ResourceReleaseCallback, argument: *mut c_void);
+}
+
 static RELEASES: BackendStatic<Cell<bool>> = BackendStatic::new(Cell::new(false));
 
-/// Has `released` called at the end of this transaction and of those that follow. May raise.
+/// Has `released` called at the end of this transaction and of those that follow. May raise; the caller owns nothing that
+/// drops.
 pub fn watch_release<O: XactObserver>() {
-    if !RELEASES.replace(true) {
+    if !RELEASES.get() {
         // SAFETY: the callback lives as long as the library.
-        unsafe { pg_sys::RegisterResourceReleaseCallback(Some(at_release::<O>), core::ptr::null_mut()) };
+        unsafe { RegisterResourceReleaseCallback(Some(at_release::<O>), core::ptr::null_mut()) };
+        RELEASES.set(true);
     }
 }
 

@@ -65,15 +65,22 @@ pub enum PayloadError {
     Compression(usize),
 }
 
-/// A stored result, its body not yet decompressed.
+/// What a stored result depends on: all that is in front of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View<'a> {
+pub struct Front<'a> {
     /// Number of rows.
     pub rows: u32,
     deps: &'a [u8],
     relations: &'a [u8],
-    stored: &'a [u8],
     compressed: bool,
+}
+
+/// A stored result, its body not yet decompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View<'a> {
+    /// What stands in front of the body.
+    pub front: Front<'a>,
+    stored: &'a [u8],
     layout: Layout,
 }
 
@@ -138,29 +145,69 @@ pub fn encode(parts: &Parts, compress_above: usize, out: &mut Vec<u8>) {
 
 /// Checks the header and gives access to the parts.
 pub fn decode(bytes: &[u8]) -> Result<View<'_>, PayloadError> {
-    let header = bytes.first_chunk::<HEADER>().ok_or(PayloadError::NoHeader(bytes.len()))?;
-    let [format, flags, deps, relations, rows, _] = std::array::from_fn(|index| word(header, 4 * index));
-    if format != FORMAT || flags & !(COMPRESSED | JSON) != 0 {
-        return Err(PayloadError::Format(format));
-    }
+    let front = decode_front(bytes)?;
     let wrong_length = PayloadError::Length(bytes.len());
-    let [stored, tuples, json] = [24, 32, 40].map(|at| usize::try_from(long(header, at)).ok());
+    let head = Head::read(bytes)?;
+    let [stored, tuples, json] = [24, 32, 40].map(|at| usize::try_from(long(bytes, at)).ok());
     let tuples = tuples.ok_or(wrong_length)?;
-    let json = if flags & JSON != 0 { Some(json.ok_or(wrong_length)?) } else { None };
-    let compressed = flags & COMPRESSED != 0;
+    let json = if head.flags & JSON != 0 { Some(json.ok_or(wrong_length)?) } else { None };
     let layout = Layout { tuples, json };
-    let sections = sections(&bytes[HEADER..], deps as usize, relations as usize).ok_or(wrong_length)?;
-    let [deps, relations, body] = sections;
+    // The header is a multiple of the alignment, so it does not count.
+    let body_start = front_bytes(bytes)?.checked_next_multiple_of(ALIGNMENT).ok_or(wrong_length)?;
+    let body = bytes.get(body_start..).ok_or(wrong_length)?;
     let body_bytes = layout.body_bytes().ok_or(wrong_length)?;
-    let largest = if compressed { body.len().saturating_mul(LARGEST_EXPANSION) } else { body.len() };
-    let smallest = if compressed { 0 } else { body.len() };
+    let largest = if front.compressed { body.len().saturating_mul(LARGEST_EXPANSION) } else { body.len() };
+    let smallest = if front.compressed { 0 } else { body.len() };
     if stored != Some(body.len()) || body_bytes > largest || body_bytes < smallest {
         return Err(wrong_length);
     }
-    Ok(View { rows, deps, relations, stored: body, compressed, layout })
+    Ok(View { front, stored: body, layout })
 }
 
-impl<'a> View<'a> {
+/// Bytes in front of the body, as the header tells. `bytes` may end before the body does.
+pub fn front_bytes(bytes: &[u8]) -> Result<usize, PayloadError> {
+    let head = Head::read(bytes)?;
+    let [_, end] = head.ends().ok_or(PayloadError::Length(bytes.len()))?;
+    end.checked_add(HEADER).ok_or(PayloadError::Length(bytes.len()))
+}
+
+/// As [`decode`], without the body: `bytes` may end at [`front_bytes`].
+pub fn decode_front(bytes: &[u8]) -> Result<Front<'_>, PayloadError> {
+    let head = Head::read(bytes)?;
+    let wrong_length = PayloadError::Length(bytes.len());
+    let [deps_end, relations_end] = head.ends().ok_or(wrong_length)?;
+    let rest = &bytes[HEADER..];
+    let deps = rest.get(..deps_end).ok_or(wrong_length)?;
+    let relations = rest.get(deps_end..relations_end).ok_or(wrong_length)?;
+    Ok(Front { rows: head.rows, deps, relations, compressed: head.flags & COMPRESSED != 0 })
+}
+
+/// The counts in a header.
+struct Head {
+    flags: u32,
+    deps: usize,
+    relations: usize,
+    rows: u32,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Self, PayloadError> {
+        let header = bytes.first_chunk::<HEADER>().ok_or(PayloadError::NoHeader(bytes.len()))?;
+        let [format, flags, deps, relations, rows] = std::array::from_fn(|index| word(header, 4 * index));
+        if format != FORMAT || flags & !(COMPRESSED | JSON) != 0 {
+            return Err(PayloadError::Format(format));
+        }
+        Ok(Self { flags, deps: deps as usize, relations: relations as usize, rows })
+    }
+
+    /// Where dependencies and relations end, after the header.
+    fn ends(&self) -> Option<[usize; 2]> {
+        let deps_end = self.deps.checked_mul(DEP)?;
+        Some([deps_end, self.relations.checked_mul(RELATION)?.checked_add(deps_end)?])
+    }
+}
+
+impl<'a> Front<'a> {
     /// Slot and version of each dependency.
     pub fn deps(&self) -> impl ExactSizeIterator<Item = (u32, u64)> + Clone + use<'a> {
         self.deps.chunks_exact(DEP).map(|dep| (word(dep, 0), long(dep, 4)))
@@ -175,6 +222,18 @@ impl<'a> View<'a> {
     pub const fn is_compressed(&self) -> bool {
         self.compressed
     }
+}
+
+impl<'a> View<'a> {
+    /// As of its front.
+    pub fn deps(&self) -> impl ExactSizeIterator<Item = (u32, u64)> + Clone + use<'a> {
+        self.front.deps()
+    }
+
+    /// As of its front.
+    pub fn relations(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
+        self.front.relations()
+    }
 
     /// Bytes of the body, not compressed.
     pub fn body_bytes(&self) -> usize {
@@ -188,7 +247,7 @@ impl<'a> View<'a> {
     {
         let body_bytes = self.body_bytes();
         let failed = PayloadError::Compression(body_bytes);
-        let body: &'b [u8] = if self.compressed {
+        let body: &'b [u8] = if self.front.compressed {
             scratch.resize(body_bytes, 0);
             let written = lz4_flex::block::decompress_into(self.stored, scratch).map_err(|_| failed)?;
             scratch.get(..written).unwrap_or_default()
@@ -228,15 +287,6 @@ fn compress(out: &mut Vec<u8>, start: usize) -> bool {
 
 fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
-}
-
-/// Dependencies, relations and body out of what follows the header.
-fn sections(rest: &[u8], deps: usize, relations: usize) -> Option<[&[u8]; 3]> {
-    let deps_end = deps.checked_mul(DEP)?;
-    let relations_end = relations.checked_mul(RELATION)?.checked_add(deps_end)?;
-    // The header is a multiple of the alignment, so it does not count.
-    let body_start = relations_end.checked_next_multiple_of(ALIGNMENT)?;
-    Some([rest.get(..deps_end)?, rest.get(deps_end..relations_end)?, rest.get(body_start..)?])
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
