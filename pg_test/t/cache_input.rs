@@ -7,6 +7,8 @@ mod common;
 mod servers;
 #[path = "cache_input_shapes.rs"]
 mod shapes;
+#[path = "cache_input_types.rs"]
+mod types;
 
 use common::{Outcome, Position, Session, World, builder, cached_sql};
 use std::sync::OnceLock;

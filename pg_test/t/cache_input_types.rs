@@ -1,0 +1,55 @@
+//! Types of results and parameters: modifiers that planning changes.
+
+use super::common::{Outcome, Session};
+use super::world;
+
+/// Queries for whose columns the planner knows another type modifier than the parser did; `$1` is a parameter with this
+/// value.
+const MODIFIED: &[(&str, &str, &str, &str)] = &[
+    ("SELECT coalesce($1::varchar(3), b) AS x FROM vt", "[null]", "NULL", "x varchar"),
+    ("SELECT coalesce($1::varchar(3), b) AS x FROM vt", "[\"q\"]", "'q'", "x varchar"),
+    ("SELECT CASE WHEN $1::bool THEN a ELSE b END AS x FROM vt", "[true]", "true", "x varchar"),
+    ("SELECT CASE WHEN $1::bool THEN a ELSE b END AS x FROM vt", "[false]", "false", "x varchar"),
+    ("SELECT CASE WHEN $1::bool THEN n ELSE 1::numeric END AS x FROM vt", "[true]", "true", "x numeric"),
+    ("SELECT CASE WHEN $1::bool THEN c ELSE 'zz'::char(4) END AS x FROM vt", "[true]", "true", "x bpchar"),
+    ("SELECT CASE WHEN $1::bool THEN i ELSE '1 day'::interval END AS x FROM vt", "[true]", "true", "x interval"),
+    ("SELECT coalesce($1::timestamp(0), t) AS x FROM vt", "[null]", "NULL", "x timestamp"),
+    ("SELECT CASE WHEN true THEN 'a'::varchar(3) ELSE 'bb'::varchar(5) END AS x", "[]", "", "x varchar"),
+    ("SELECT x FROM folded", "[]", "", "x varchar"),
+    ("SELECT sv(a) AS x FROM vt", "[]", "", "x varchar"),
+    ("SELECT sv(a) AS x, sv(b) AS y, n FROM vt WHERE n > 0", "[]", "", "x varchar, y varchar, n numeric"),
+];
+
+fn thrice(session: &mut Session, sql: &str) -> Outcome {
+    let outcomes: Vec<Outcome> = (0..3).map(|_| session.outcome(sql)).collect();
+    assert!(outcomes.iter().all(|outcome| outcome == &outcomes[0]), "{sql}: {outcomes:?}");
+    outcomes.into_iter().next().expect("three")
+}
+
+#[test]
+fn type_modifiers_may_differ_from_what_was_parsed() {
+    let mut world = world("modifiers");
+    world.boss.run(
+        "CREATE TABLE vt (a varchar(3), b varchar(5), n numeric(6,2), c char(3), i interval(3), t timestamp(0));
+         INSERT INTO vt VALUES ('a', 'bb', 1.5, 'c', '1.23456 s', '2020-01-01 10:00:00.6'), (NULL, NULL, -1, '', NULL, NULL);
+         CREATE VIEW folded AS SELECT CASE WHEN true THEN 'a'::varchar(3) ELSE 'bb'::varchar(5) END AS x;
+         CREATE FUNCTION sv(varchar) RETURNS varchar LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
+    );
+    let mut other = world.another();
+    for (query, params, literal, columns) in MODIFIED {
+        let direct = query.replace("$1", literal);
+        let rows = world.boss.outcome(&direct);
+        let json = world.boss.direct(&direct);
+        assert!(!rows.is_error() && !json.is_error(), "{direct}: {rows:?} {json:?}");
+        let arguments = format!("$q${query}$q$, '{params}'");
+        for session in [&mut world.boss, &mut other] {
+            let cached = thrice(session, &format!("SELECT * FROM steward.cached({arguments}) AS t({columns})"));
+            assert_eq!(cached, rows, "{query} with {params}");
+            assert_eq!(thrice(session, &format!("SELECT steward.cached_json({arguments})")), json, "{query}, {params}");
+        }
+    }
+    // A column's modifier that changes while the statement is known changes nothing but the values.
+    world.boss.warm("SELECT b FROM vt");
+    world.boss.run("ALTER TABLE vt ALTER b TYPE varchar(9); UPDATE vt SET b = 'longer'");
+    world.boss.agrees("a longer column", "SELECT b FROM vt");
+}
