@@ -1,4 +1,4 @@
-//! Types of results and parameters: modifiers that planning changes.
+//! Types of results and parameters: modifiers that planning changes, spans of time without end.
 
 use super::common::{Outcome, Session};
 use super::world;
@@ -52,4 +52,25 @@ fn type_modifiers_may_differ_from_what_was_parsed() {
     world.boss.warm("SELECT b FROM vt");
     world.boss.run("ALTER TABLE vt ALTER b TYPE varchar(9); UPDATE vt SET b = 'longer'");
     world.boss.agrees("a longer column", "SELECT b FROM vt");
+}
+
+/// A time to live of more microseconds than can be counted never ends.
+#[test]
+fn a_time_to_live_beyond_all_counting() {
+    let mut world = world("ages");
+    // In microseconds, a little more than 64 bits hold.
+    world.boss.run("UPDATE steward.cache_classes SET ttl = '213503982 days 08:01:49.552' WHERE name = 'utility'");
+    let query = "SELECT count(*) FROM n";
+    world.boss.warm(query);
+    world.boss.run("SELECT pg_sleep(0.05)");
+    assert_eq!(world.boss.state(query), "local");
+    let hits = "SELECT local_hits FROM steward.cache_stats";
+    let before: u64 = world.boss.line(hits).parse().expect("a number");
+    world.boss.agrees("old", query);
+    assert_eq!(world.boss.line(hits).parse::<u64>().expect("a number"), before + 2);
+    let mut other = world.another();
+    assert_eq!(other.state(query), "shared");
+    other.agrees("old", query);
+    let call = format!("SELECT steward.cached_json('{query}', ttl => '2000000000 days')");
+    assert_eq!(other.line(&call), "[{\"count\":200}]");
 }

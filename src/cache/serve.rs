@@ -151,7 +151,8 @@ pub fn may_serve(
     let limit_ms = ttl_ms.filter(|ms| *ms > 0).map_or(result.ttl_ms, |ms| result.ttl_ms.min(ms as u64));
     check(result.dependencies.iter().copied(), snapshot)?;
     // A ttl that is not positive is refused further on.
-    if (now_ns / 1000).saturating_sub(result.created_us) > limit_ms * 1000 || ttl_ms.is_some_and(|ms| ms <= 0) {
+    let age_us = (now_ns / 1000).saturating_sub(result.created_us);
+    if age_us > limit_ms.saturating_mul(1000) || ttl_ms.is_some_and(|ms| ms <= 0) {
         return Err(Reason::Expired);
     }
     Ok(())
