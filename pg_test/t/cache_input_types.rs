@@ -1,7 +1,7 @@
-//! Types of results and parameters: modifiers that planning changes, spans of time without end.
+//! Types of results and parameters: modifiers that planning changes, encodings of names, spans of time without end.
 
 use super::common::{Outcome, Session};
-use super::world;
+use super::{server, world};
 
 /// Queries for whose columns the planner knows another type modifier than the parser did; `$1` is a parameter with this
 /// value.
@@ -52,6 +52,44 @@ fn type_modifiers_may_differ_from_what_was_parsed() {
     world.boss.warm("SELECT b FROM vt");
     world.boss.run("ALTER TABLE vt ALTER b TYPE varchar(9); UPDATE vt SET b = 'longer'");
     world.boss.agrees("a longer column", "SELECT b FROM vt");
+}
+
+/// Tags and classes are the same for who sets them and who drops their results, in any encoding of the database.
+#[test]
+fn names_that_are_not_ascii() {
+    for (database, encoding) in [("latin1_names", "LATIN1"), ("utf8_names", "UTF8"), ("latin9_names", "LATIN9")] {
+        let create =
+            format!("CREATE DATABASE {database} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
+        server().psql("postgres", &create).expect("database");
+        server().psql(database, "CREATE EXTENSION pg_steward").expect("extension");
+        let mut boss = Session::new(server().client(database).expect("connect"), database, encoding);
+        boss.run("CREATE TABLE n (id int); INSERT INTO n VALUES (1)");
+        let call = "SELECT steward.cached_json('SELECT id FROM n', tags => ARRAY[chr(233), NULL, 'plain'])";
+        let missed = "SELECT misses FROM steward.cache_stats";
+        for tag in ["chr(233)", "'plain'"] {
+            // Results are kept once a snapshot is young enough.
+            for _ in 0..100 {
+                let before = boss.line(missed);
+                boss.run(call);
+                if boss.line(missed) == before {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            let before = boss.line(missed);
+            assert_eq!(boss.line(call), "[{\"id\":1}]");
+            assert_eq!(boss.line(missed), before, "{encoding}: a hit");
+            assert_eq!(boss.line(&format!("SELECT steward.cache_invalidate_tag({tag})")), "1", "{encoding}");
+            assert_eq!(boss.line(call), "[{\"id\":1}]");
+            assert_ne!(boss.line(missed), before, "{encoding}: no hit");
+        }
+        let refused = boss.outcome("SELECT steward.cache_invalidate_class(chr(233))");
+        assert_eq!(refused.failure().code, "42704", "{encoding}");
+        let named = if encoding == "UTF8" { "é" } else { "?" };
+        assert!(refused.failure().message.starts_with(&format!("class \"{named}\" is not known")), "{encoding}");
+        let logged = "SELECT DISTINCT arguments ->> 'tag' FROM steward.audit_log WHERE action = 'cache_invalidate_tag' ORDER BY 1";
+        assert_eq!(boss.lines(logged), ["plain", "é"]);
+    }
 }
 
 /// A time to live of more microseconds than can be counted never ends.
