@@ -3,6 +3,8 @@
 
 #[path = "cache_common.rs"]
 mod common;
+#[path = "cache_input_failures.rs"]
+mod failures;
 #[path = "cache_input_servers.rs"]
 mod servers;
 #[path = "cache_input_shapes.rs"]
