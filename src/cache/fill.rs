@@ -335,7 +335,10 @@ pub fn result_set(call: Call, prepared: Prepared) -> RowSet {
 /// Runs the query of a call and answers with its rows. A plain frame.
 pub fn run(call: Call, form: Form, run: Run, begun_ns: u64) -> Datum {
     let Some(params) = call.json(PARAMS) else { return call.no_value() };
-    let parameters: Parameters = guarded(move || or_raise(bind::bind(run.prepared, params)));
+    let parameters: Parameters = match bind::bind(run.prepared, params) {
+        Ok(parameters) => parameters,
+        Err(refusal) => guarded(move || raise(Error::from(refusal.error()))),
+    };
     let mut receiver: Receiver = guarded(move || receiver(call, form, run));
     let started_ns = clock::monotonic_ns();
     statement::run(run.prepared, parameters, receiver.as_dest());
