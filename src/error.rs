@@ -81,7 +81,7 @@ pub fn limit_exceeded(message: String, hint: &str) -> Error {
 }
 
 fn report(code: PgSqlErrorCode, message: String, hint: &str) -> ErrorReport {
-    let report = ErrorReport::new(code, message, "pg_steward");
+    let report = ErrorReport::new(code, crate::pg::text::message(message), "pg_steward");
     match hint.is_empty() {
         true => report,
         false => report.set_hint(hint),

@@ -44,6 +44,7 @@ extension_sql_file!("../sql/schema/cache.sql", name = "cache", requires = ["capt
 #[allow(non_snake_case, reason = "the name is Postgres's")]
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::shield::hide_backtraces();
     if !pg::session::is_preloading() {
         return;
     }

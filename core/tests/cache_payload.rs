@@ -4,7 +4,7 @@ use steward_core::cache::payload::{Parts, PayloadError, decode, decode_front, en
 
 fn encoded(parts: &Parts, compress_above: usize) -> Vec<u8> {
     let mut out = vec![9; 100];
-    encode(parts, compress_above, &mut out);
+    encode(parts, compress_above, &mut out).expect("memory");
     out
 }
 

@@ -52,6 +52,14 @@ pub struct Builder {
     initdb_args: Vec<String>,
     preload: Vec<String>,
     conf: Vec<(String, String)>,
+    surroundings: Surroundings,
+}
+
+/// What the server's processes find around them.
+#[derive(Clone, Debug, Default)]
+struct Surroundings {
+    environment: Vec<(String, String)>,
+    address_space_kb: Option<u64>,
 }
 
 impl Builder {
@@ -73,6 +81,18 @@ impl Builder {
         self
     }
 
+    /// Adds a variable to the environment of the server.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.surroundings.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets each process of the server have so much memory and no more, shared memory included.
+    pub fn address_space_kb(mut self, limit_kb: u64) -> Self {
+        self.surroundings.address_space_kb = Some(limit_kb);
+        self
+    }
+
     /// Uses this installation rather than the environment's.
     pub fn install(mut self, install: Install) -> Self {
         self.install = Some(install);
@@ -90,7 +110,8 @@ impl Builder {
     pub fn create(self) -> Result<Cluster> {
         let install = self.install.clone().map_or_else(Install::from_env, Ok)?;
         let workdir = Workdir::create(&install, &self.name)?;
-        let cluster = Cluster { name: self.name.clone(), install, workdir };
+        let surroundings = self.surroundings.clone();
+        let cluster = Cluster { name: self.name.clone(), install, workdir, surroundings };
         cluster.initdb(&self.initdb_args)?;
         cluster.append_conf(&self.conf_text())?;
         Ok(cluster)
@@ -115,13 +136,21 @@ pub struct Cluster {
     name: String,
     install: Install,
     workdir: Workdir,
+    surroundings: Surroundings,
 }
 
 impl Cluster {
     /// Begins the description of a cluster; `name` shows in its directory's name.
     #[allow(clippy::new_ret_no_self, reason = "reads best where tests begin: Cluster::new(..)...start()")]
     pub fn new(name: &str) -> Builder {
-        Builder { name: name.to_owned(), install: None, initdb_args: vec![], preload: vec![], conf: vec![] }
+        Builder {
+            name: name.to_owned(),
+            install: None,
+            initdb_args: vec![],
+            preload: vec![],
+            conf: vec![],
+            surroundings: Surroundings::default(),
+        }
     }
 
     /// The Postgres this cluster runs.
@@ -171,7 +200,7 @@ impl Cluster {
     /// Starts the server and waits until it accepts connections.
     pub fn start(&self) -> Result<()> {
         let socket = format!("-k {} -p {PORT}", self.host().display());
-        let mut start = self.pg_ctl("start");
+        let mut start = self.pg_ctl_in_surroundings("start");
         start.args(["-w", "-t", "60", "-o", &socket, "-l"]).arg(self.log_path());
         run(&mut start).map(drop).with_context(|| format!("server log:\n{}", self.log_tail()))
     }
@@ -324,7 +353,8 @@ impl Cluster {
     pub fn standby(&self) -> Result<Cluster> {
         let name = format!("{}S", self.name);
         let workdir = Workdir::create(&self.install, &name)?;
-        let standby = Cluster { name, install: self.install.clone(), workdir };
+        let surroundings = self.surroundings.clone();
+        let standby = Cluster { name, install: self.install.clone(), workdir, surroundings };
         let mut backup = standby.server_program("pg_basebackup");
         backup.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER, "-p", &PORT.to_string()]);
         run(backup.arg("-h").arg(self.host()).arg("-D").arg(standby.data_dir()))?;
@@ -357,6 +387,22 @@ impl Cluster {
     fn pg_ctl(&self, action: &str) -> Command {
         let mut command = self.server_program("pg_ctl");
         command.arg(action).arg("-s").arg("-D").arg(self.data_dir());
+        command
+    }
+
+    /// The same with what the server is to find around it.
+    fn pg_ctl_in_surroundings(&self, action: &str) -> Command {
+        let plain = self.pg_ctl(action);
+        let mut command = match self.surroundings.address_space_kb {
+            None => plain,
+            Some(limit_kb) => {
+                let mut limited = self.install.as_server_user("/bin/sh");
+                limited.arg("-c").arg(format!("ulimit -v {limit_kb} && exec \"$0\" \"$@\""));
+                limited.arg(plain.get_program()).args(plain.get_args()).current_dir(self.workdir.path());
+                limited
+            }
+        };
+        command.envs(self.surroundings.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -3,10 +3,14 @@
 
 #[path = "cache_common.rs"]
 mod common;
+#[path = "cache_input_failures.rs"]
+mod failures;
 #[path = "cache_input_servers.rs"]
 mod servers;
 #[path = "cache_input_shapes.rs"]
 mod shapes;
+#[path = "cache_input_types.rs"]
+mod types;
 
 use common::{Outcome, Position, Session, World, builder, cached_sql};
 use std::sync::OnceLock;

@@ -347,7 +347,7 @@ fn names_of_objects_are_looked_up_anew() {
         world.boss.run(change);
         names.iter().for_each(|query| drop(reader.agrees(change, query)));
         match change.starts_with("DROP") {
-            true => assert_eq!(reader.fails(sql), "22P02"),
+            true => assert_eq!(reader.fails(sql), "42P01"),
             false => assert_eq!(reader.line(sql), reader.line("SELECT 'moving'::regclass::oid")),
         }
     }

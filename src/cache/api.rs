@@ -6,7 +6,7 @@ use super::{Cache, classes, commits, fill, local, statements, stats, store, view
 use crate::error::{self, Error};
 use crate::pg::function::{Call, guarded, plain_function};
 use crate::pg::srf::{self, set_returning};
-use crate::pg::{session, spi, xact};
+use crate::pg::{session, spi, text, xact};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::json;
@@ -66,16 +66,23 @@ fn cache_invalidate_relation_id(relation: pg_sys::Oid) -> Result<i64, ErrorRepor
     invalidate(commits::relation_slot(relation.to_u32()), "cache_invalidate", json!({ "relation": name }))
 }
 
-#[pg_extern(volatile, parallel_unsafe, strict)]
-fn cache_invalidate_tag(tag: &str) -> Result<i64, ErrorReport> {
-    invalidate(commits::name_slot("tag", tag), "cache_invalidate_tag", json!({ "tag": tag }))
+/// pgrx takes text as UTF-8 only, so functions that are given names take its bytes.
+#[pg_extern(
+    sql = "CREATE FUNCTION cache_invalidate_tag(tag text) RETURNS bigint STRICT VOLATILE PARALLEL UNSAFE LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
+fn cache_invalidate_tag(tag: &[u8]) -> Result<i64, ErrorReport> {
+    let tag = text::to_utf8(tag);
+    invalidate(commits::name_slot("tag", &tag), "cache_invalidate_tag", json!({ "tag": tag }))
 }
 
-#[pg_extern(volatile, parallel_unsafe, strict)]
-fn cache_invalidate_class(class: &str) -> Result<i64, ErrorReport> {
+#[pg_extern(
+    sql = "CREATE FUNCTION cache_invalidate_class(class text) RETURNS bigint STRICT VOLATILE PARALLEL UNSAFE LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
+fn cache_invalidate_class(class: &[u8]) -> Result<i64, ErrorReport> {
     require_preload()?;
-    classes::named(class).map_err(Error::from)?;
-    invalidate(commits::name_slot("class", class), "cache_invalidate_class", json!({ "class": class }))
+    let class = text::to_utf8(class);
+    classes::named(&class).map_err(Error::from)?;
+    invalidate(commits::name_slot("class", &class), "cache_invalidate_class", json!({ "class": class }))
 }
 
 #[pg_extern(volatile, parallel_unsafe, strict)]

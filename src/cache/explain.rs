@@ -98,7 +98,7 @@ fn state(call: Call, handle: statements::Handle) -> String {
     let ttl_ms = statements::with(handle, |statement| statement.class.ttl_ms).unwrap_or(0);
     let checked = shared.and_then(|(entry, _)| {
         let view = steward_core::cache::payload::decode(&bytes).ok()?;
-        let is_old = (now_ns / 1000).saturating_sub(entry.created_us) > ttl_ms * 1000;
+        let is_old = (now_ns / 1000).saturating_sub(entry.created_us) > ttl_ms.saturating_mul(1000);
         Some(serve::check(view.deps(), &snapshot).and(if is_old { Err(Reason::Expired) } else { Ok(()) }))
     });
     match checked.or(local) {

@@ -10,10 +10,10 @@ use super::{admission, analysis, classes, commits, leases, prepared, proof, rais
 use crate::error::Error;
 use crate::pg::backend::BackendStatic;
 use crate::pg::bind::{self, Json, Parameters};
-use crate::pg::buffer::Buffer;
 use crate::pg::function::{Call, guarded};
+use crate::pg::json::{self, JsonText};
 use crate::pg::query::Query;
-use crate::pg::rows::{self, Received, Receiver, RowSet};
+use crate::pg::rows::{Received, Receiver, RowSet};
 use crate::pg::statement::{self, Analysed, Draft, PlanRules, Prepared};
 use crate::pg::{clock, guc, inval, latch, session, writes};
 use crate::settings;
@@ -63,6 +63,15 @@ pub(super) struct Fill {
 impl Fill {
     pub fn fingerprint(&self) -> u64 {
         self.shared_key[0]
+    }
+}
+
+/// Others wait for who has the lease, so it ends on every way that a call can end.
+impl Drop for Fill {
+    fn drop(&mut self) {
+        if self.holds_lease {
+            leases::release(self.fingerprint());
+        }
     }
 }
 
@@ -327,9 +336,7 @@ fn wait_for(handle: statements::Handle, wait: Wait, depth: usize, begun_ns: u64)
 
 fn drop_fill() {
     let fill = FILLS.borrow_mut().pop();
-    if let Some(fill) = fill.filter(|fill| fill.holds_lease) {
-        leases::release(fill.fingerprint());
-    }
+    drop(fill);
     RECORDS.set(!FILLS.borrow().is_empty());
 }
 
@@ -350,19 +357,31 @@ pub fn result_set(call: Call, prepared: Prepared) -> RowSet {
 /// Runs the query of a call and answers with its rows. A plain frame.
 pub fn run(call: Call, form: Form, run: Run, begun_ns: u64) -> Datum {
     let Some(params) = call.json(PARAMS) else { return call.no_value() };
-    let parameters: Parameters = guarded(move || or_raise(bind::bind(run.prepared, params)));
+    let parameters: Parameters = match bind::bind(run.prepared, params) {
+        Ok(parameters) => parameters,
+        Err(refusal) => guarded(move || raise(Error::from(refusal.error()))),
+    };
     let mut receiver: Receiver = guarded(move || receiver(call, form, run));
     let started_ns = clock::monotonic_ns();
     statement::run(run.prepared, parameters, receiver.as_dest());
     let elapsed_ns = clock::monotonic_ns() - started_ns;
     inval::accept();
     let received = receiver.received();
-    let datum = guarded(move || finish(form, run, received, elapsed_ns));
+    // The call stays among those that are being answered until nothing of a user's can fail any more.
+    let json = match form {
+        Form::Json => Some(json::render(run.prepared, crate::pg::text::bytes(captured(run)))),
+        Form::Rows => None,
+    };
+    guarded(move || finish(received, json, elapsed_ns));
     stats::time(Timed::Miss, clock::monotonic_ns() - begun_ns);
-    match form {
-        Form::Json => datum,
-        Form::Rows => call.no_value(),
-    }
+    json.map_or_else(|| call.no_value(), JsonText::to_datum)
+}
+
+/// The rows that were captured for a call. They stay where they are until it is finished or abandoned.
+fn captured(run: Run) -> *const [u8] {
+    let fills = FILLS.borrow();
+    let fill = run.depth.checked_sub(1).and_then(|at| fills.get(at));
+    fill.map_or(&[][..], |fill| fill.captured.as_slice())
 }
 
 fn receiver(call: Call, form: Form, run: Run) -> Receiver {
@@ -376,7 +395,7 @@ fn receiver(call: Call, form: Form, run: Run) -> Receiver {
     };
     // JSON is made of all rows; a set is filled as they come, and only what may be stored is kept besides.
     let max_bytes = match (form, fill.bypass) {
-        (Form::Json, _) => rows::MAX_JSON_BYTES,
+        (Form::Json, _) => json::MAX_BYTES,
         (Form::Rows, Some(_)) => return Receiver::new(run.prepared, set, None, 0),
         (Form::Rows, None) => max_result_bytes(&fill.class),
     };
@@ -388,38 +407,25 @@ fn max_result_bytes(class: &Class) -> usize {
     class.max_result_bytes.min(setting) as usize
 }
 
-/// Stores what may be stored, and makes the JSON that the caller wants.
-fn finish(form: Form, run: Run, received: Received, elapsed_ns: u64) -> Datum {
-    let Some(mut fill) = FILLS.borrow_mut().pop() else { return Datum::from(0) };
+/// Stores what may be stored. The lease goes with the call, whatever comes of it.
+fn finish(received: Received, json: Option<JsonText>, elapsed_ns: u64) {
+    let Some(mut fill) = FILLS.borrow_mut().pop() else { return };
     RECORDS.set(!FILLS.borrow().is_empty());
     let tuples = core::mem::take(&mut *fill.captured);
-    let json = (form == Form::Json).then(|| Buffer::copy_of(&rows::to_json(run.prepared, &tuples)));
-    let datum = json.map_or(Datum::from(0), Buffer::to_datum);
     let computed = super::keep::Computed {
         rows: u32::try_from(received.rows).unwrap_or(u32::MAX),
         is_complete: received.is_complete,
         tuples: &tuples,
-        json,
+        json: json.map(JsonText::bytes),
         elapsed_us: elapsed_ns / 1000,
         max_bytes: max_result_bytes(&fill.class),
     };
     let is_sensitive = statements::with(fill.handle, |statement| statement.is_sensitive).unwrap_or(true);
-    let is_kept = match super::keep::store(&fill, &computed, is_sensitive) {
-        Ok(is_kept) => is_kept,
-        Err(reason) => {
-            if fill.bypass.is_none() {
-                stats::reason(reason);
-            }
-            false
-        }
-    };
-    if fill.holds_lease {
-        leases::release(fill.fingerprint());
+    if let Err(reason) = super::keep::store(&fill, &computed, is_sensitive)
+        && fill.bypass.is_none()
+    {
+        stats::reason(reason);
     }
-    if !is_kept && let Some(json) = json {
-        json.free(is_sensitive);
-    }
-    datum
 }
 
 // What the hooks of `pg` tell

@@ -23,18 +23,17 @@ pub struct Computed<'a> {
     pub rows: u32,
     pub is_complete: bool,
     pub tuples: &'a [u8],
-    pub json: Option<Buffer>,
+    pub json: Option<&'a [u8]>,
     pub elapsed_us: u64,
     pub max_bytes: usize,
 }
 
-/// Stores a result where its class allows, if it is proved to be what others would get and worth its room. `true`: this
-/// session's store has taken over the JSON.
-pub fn store(fill: &Fill, computed: &Computed<'_>, is_sensitive: bool) -> Result<bool, Reason> {
+/// Stores a result where its class allows, if it is proved to be what others would get and worth its room.
+pub fn store(fill: &Fill, computed: &Computed<'_>, is_sensitive: bool) -> Result<(), Reason> {
     if let Some(reason) = fill.bypass {
         return Err(reason);
     }
-    let json_bytes = computed.json.map_or(0, Buffer::size_bytes);
+    let json_bytes = computed.json.map_or(0, <[u8]>::len);
     if !computed.is_complete || computed.tuples.len() + json_bytes > computed.max_bytes {
         return Err(Reason::TooLarge);
     }
@@ -58,7 +57,7 @@ pub fn store(fill: &Fill, computed: &Computed<'_>, is_sensitive: bool) -> Result
     if !statements::is_valid(fill.handle) {
         return Err(Reason::StatementChanged);
     }
-    Ok(put(fill, computed, (&relations, &dependencies), (exec_us, is_sensitive)))
+    put(fill, computed, (&relations, &dependencies), (exec_us, is_sensitive))
 }
 
 /// Everything that the result depends on: relations and slots. What functions read while the query ran is judged here.
@@ -131,16 +130,17 @@ fn put(
     computed: &Computed<'_>,
     (relations, dependencies): (&[u32], &[(u32, u64)]),
     (exec_us, is_sensitive): (u32, bool),
-) -> bool {
+) -> Result<(), Reason> {
     let created_us = clock::monotonic_ns() / 1000;
-    let json = computed.json.map(Buffer::bytes);
+    let (tuples, json) = (computed.tuples, computed.json);
     if fill.class.tiers.l2 {
-        let parts = Parts { deps: dependencies, rows: computed.rows, tuples: computed.tuples, json, relations };
+        let parts = Parts { deps: dependencies, rows: computed.rows, tuples, json, relations };
         put_shared(fill, &parts, created_us, (exec_us, is_sensitive));
     }
     if !fill.class.tiers.l1 {
-        return false;
+        return Ok(());
     }
+    let tuples = Buffer::copy_of(tuples).ok_or(Reason::NoMemory)?;
     stats::add(Count::StoredLocally, 1);
     local::put(
         &fill.key,
@@ -153,21 +153,23 @@ fn put(
             class: fill.class_number,
             query: fill.query_number,
             is_sensitive,
-            tuples: Some(Buffer::copy_of(computed.tuples)),
-            json: computed.json,
+            tuples: Some(tuples),
+            // Where there is no memory for it, it is made of the rows again.
+            json: json.and_then(Buffer::copy_of),
             key: fill.shared_key,
             pending_hits: 0,
             all_hits: 0,
         },
     );
-    // Too large a result is freed there, with its JSON.
-    true
+    Ok(())
 }
 
 fn put_shared(fill: &Fill, parts: &Parts<'_>, created_us: u64, (exec_us, is_sensitive): (u32, bool)) {
     let (database, role) = (session::database_id(), session::user_id());
     let mut bytes = Vec::new();
-    payload::encode(parts, COMPRESS_ABOVE_BYTES, &mut bytes);
+    if payload::encode(parts, COMPRESS_ABOVE_BYTES, &mut bytes).is_err() {
+        return stats::reason(Reason::NoMemory);
+    }
     let has = stats::role_bytes(database, role, fill.class_number);
     if fill.class.role_quota_bytes.is_some_and(|quota| has + bytes.len() as u64 > quota) {
         return stats::reason(Reason::Quota);

@@ -70,17 +70,27 @@ pub fn with<R>(key: &[u8], look: impl FnOnce(&mut Result) -> R) -> Option<R> {
     RESULTS.borrow_mut().as_mut()?.get_mut(key).map(look)
 }
 
-/// Keeps a result, and lets the least recently used go until it fits. `false`: it is larger than all the room.
+/// A key may be as long as the parameters that a caller gives. `None`: there is no memory for it.
+fn copy_of_key(key: &[u8]) -> Option<Box<[u8]>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(key.len()).ok()?;
+    copy.extend_from_slice(key);
+    Some(copy.into_boxed_slice())
+}
+
+/// Keeps a result, and lets the least recently used go until it fits. `false`: it is larger than all the room, or there is no
+/// memory for it.
 pub fn put(key: &[u8], result: Result) -> bool {
     let size = result.size_bytes(key);
     remove(key);
-    if size > limit_bytes() {
+    let fits = size <= limit_bytes();
+    let Some(copy) = fits.then(|| copy_of_key(key)).flatten() else {
         result.free();
         return false;
-    }
+    };
     shrink(limit_bytes() - size);
     let mut results = RESULTS.borrow_mut();
-    results.get_or_insert_with(LruCache::unbounded).put(key.into(), result);
+    results.get_or_insert_with(LruCache::unbounded).put(copy, result);
     SIZE_BYTES.set(SIZE_BYTES.get() + size);
     true
 }
@@ -96,8 +106,10 @@ pub fn put_or_hold(key: &[u8], result: Result, may_keep: bool) {
     }
     if may_keep && result.size_bytes(key) <= limit_bytes() {
         put(key, result);
+    } else if let Some(copy) = copy_of_key(key) {
+        *HELD.borrow_mut() = Some((copy, result));
     } else {
-        *HELD.borrow_mut() = Some((key.into(), result));
+        result.free();
     }
 }
 

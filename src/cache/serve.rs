@@ -8,11 +8,11 @@ use super::key::{self, Asked, CLASS, PARAMS, QUERY, TAGS, TTL};
 use super::local;
 use super::stats::{self, Count, Timed};
 use super::{Cache, commits, proof, shared, statements};
-use crate::pg::buffer::Buffer;
+use crate::pg::buffer::{Buffer, Scratch};
 use crate::pg::function::{Call, guarded};
 use crate::pg::rows::{self, RowSet};
 use crate::pg::statement::Prepared;
-use crate::pg::{clock, inval};
+use crate::pg::{clock, inval, json};
 use pgrx::pg_sys::Datum;
 use steward_core::cache::reason::Reason;
 
@@ -151,7 +151,8 @@ pub fn may_serve(
     let limit_ms = ttl_ms.filter(|ms| *ms > 0).map_or(result.ttl_ms, |ms| result.ttl_ms.min(ms as u64));
     check(result.dependencies.iter().copied(), snapshot)?;
     // A ttl that is not positive is refused further on.
-    if (now_ns / 1000).saturating_sub(result.created_us) > limit_ms * 1000 || ttl_ms.is_some_and(|ms| ms <= 0) {
+    let age_us = (now_ns / 1000).saturating_sub(result.created_us);
+    if age_us > limit_ms.saturating_mul(1000) || ttl_ms.is_some_and(|ms| ms <= 0) {
         return Err(Reason::Expired);
     }
     Ok(())
@@ -214,21 +215,28 @@ pub fn note_time(timed: Timed, begun_ns: u64) {
     local::flush_sometimes(now_ns);
 }
 
-/// Makes JSON of kept rows, and keeps it beside them.
+/// Makes JSON of kept rows, and keeps it beside them. A plain frame.
 #[inline(never)]
 fn render(found: Found) -> Datum {
-    let (json, is_kept) = guarded(move || {
-        // A copy: what prints a value may be a user's, and might call us.
-        let tuples = found.tuples.map_or(Vec::new(), |tuples| tuples.bytes().to_vec());
-        let key = key::copy();
-        let json = Buffer::copy_of(&rows::to_json(found.prepared, &tuples));
-        (json, local::attach_json(&key, json))
+    // Copies: what prints a value may be a user's, and might call us.
+    let (key, rows) = guarded(move || {
+        let rows = found.tuples.map_or(&[][..], Buffer::bytes);
+        (key::with(Scratch::copy_of), Scratch::copy_of(rows))
     });
-    let datum = json.to_datum();
-    if !is_kept {
-        json.free(true);
+    let json = json::render(found.prepared, rows.bytes());
+    guarded(move || {
+        rows.free();
+        keep_json(key.bytes(), json.bytes());
+    });
+    json.to_datum()
+}
+
+fn keep_json(key: &[u8], json: &[u8]) {
+    if let Some(copy) = Buffer::copy_of(json)
+        && !local::attach_json(key, copy)
+    {
+        copy.free(true);
     }
-    datum
 }
 
 #[inline(never)]

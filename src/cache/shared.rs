@@ -94,6 +94,7 @@ fn copy(key: &[u8], shared_key: &Key, rules: Rules, entry: &Entry, bytes: &[u8])
     }
     let mut scratch = Vec::new();
     let body = view.body(&mut scratch).map_err(|_| Reason::Absent)?;
+    let tuples = Buffer::copy_of(body.tuples).ok_or(Reason::NoMemory)?;
     let result = local::Result {
         dependencies: view.deps().collect(),
         relations: view.relations().collect(),
@@ -103,8 +104,9 @@ fn copy(key: &[u8], shared_key: &Key, rules: Rules, entry: &Entry, bytes: &[u8])
         class: entry.class,
         query: entry.query,
         is_sensitive: entry.flags & store::SENSITIVE != 0,
-        tuples: Some(Buffer::copy_of(body.tuples)),
-        json: body.json.map(Buffer::copy_of),
+        tuples: Some(tuples),
+        // Where there is no memory for it, it is made of the rows again.
+        json: body.json.and_then(Buffer::copy_of),
         key: *shared_key,
         pending_hits: 0,
         all_hits: 0,

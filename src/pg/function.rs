@@ -63,13 +63,13 @@ impl Call {
         })
     }
 
-    /// The elements of an array of text that are not null. Under a guard.
+    /// The elements of an array of text that are not null, as UTF-8. Under a guard.
     pub fn texts(self, place: usize) -> Vec<String> {
         use pgrx::FromDatum;
         let Some(datum) = self.argument(place) else { return Vec::new() };
-        // SAFETY: an array of text.
-        let array = unsafe { pgrx::Array::<&str>::from_datum(datum, false) };
-        array.map_or(Vec::new(), |array| array.iter().flatten().map(str::to_owned).collect())
+        // SAFETY: an array of text, whose bytes are in the encoding of the database.
+        let array = unsafe { pgrx::Array::<&[u8]>::from_datum(datum, false) };
+        array.map_or(Vec::new(), |array| array.iter().flatten().map(super::text::to_utf8).collect())
     }
 
     /// Is an array argument absent or empty? Cheap.

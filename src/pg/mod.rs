@@ -19,6 +19,7 @@ pub mod functions;
 pub mod guc;
 pub mod hot;
 pub mod inval;
+pub mod json;
 pub mod label;
 pub mod latch;
 pub mod names;

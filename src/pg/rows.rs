@@ -5,7 +5,7 @@
 
 use super::statement::Prepared;
 use core::ptr;
-use pgrx::{direct_function_call_as_datum, pg_guard, pg_sys};
+use pgrx::{pg_guard, pg_sys};
 
 /// Receives the rows of a query. Plain data.
 #[derive(Clone, Copy)]
@@ -35,25 +35,13 @@ impl RowSet {
     pub const NONE: RowSet = RowSet(ptr::null_mut());
 }
 
-/// No value can be larger (MaxAllocSize of memutils.h, less the value's header).
-pub const MAX_JSON_BYTES: usize = 0x3fff_ffff - HEADER;
-/// Length of the header in front of a value of variable length (VARHDRSZ).
-const HEADER: usize = 4;
-
-fn refuse_size() {
-    pgrx::ereport!(
-        ERROR,
-        pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-        format!("result is larger than the {MAX_JSON_BYTES} bytes that a json may have"),
-        "Use steward.cached, which returns rows."
-    );
+fn lack_memory() {
+    pgrx::ereport!(ERROR, pgrx::PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory");
 }
 
-/// Room for more bytes, or Postgres's error that there is none: an allocation of Rust's that fails ends the server.
-fn reserve(bytes: &mut Vec<u8>, more: usize) {
-    if bytes.try_reserve(more).is_err() {
-        pgrx::ereport!(ERROR, pgrx::PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory");
-    }
+/// Room for more bytes: an allocation of Rust's that fails ends the server.
+fn has_room(bytes: &mut Vec<u8>, more: usize) -> bool {
+    bytes.try_reserve(more).is_ok()
 }
 
 /// Length of the frame in front of a row.
@@ -82,7 +70,9 @@ impl Receiver {
     }
 }
 
-/// A relation may have changed after the statement was analysed, while the run waited for its lock.
+/// A relation may have changed after the statement was analysed, while the run waited for its lock. Type modifiers may
+/// differ from what was analysed anyway, since planning folds constants and arms of expressions; neither the bytes of a value
+/// nor how it is printed depends on them.
 #[pg_guard]
 unsafe extern "C-unwind" fn start(this: *mut pg_sys::DestReceiver, _operation: i32, kind: pg_sys::TupleDesc) {
     // SAFETY: the receiver is ours; both descriptors are alive.
@@ -104,9 +94,7 @@ unsafe fn has_same_columns(one: pg_sys::TupleDesc, other: pg_sys::TupleDesc) -> 
         (*one).natts == (*other).natts
             && (0..(*one).natts as usize).all(|at| {
                 let (a, b) = (super::compat::attribute(one, at), super::compat::attribute(other, at));
-                (*a).atttypid == (*b).atttypid
-                    && (*a).atttypmod == (*b).atttypmod
-                    && (*a).attname.data == (*b).attname.data
+                (*a).atttypid == (*b).atttypid && (*a).attname.data == (*b).attname.data
             })
     }
 }
@@ -123,46 +111,56 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, this: *mu
             pg_sys::tuplestore_puttupleslot(this.store, slot);
         }
         if let Some(bytes) = this.bytes.as_mut() {
-            if bytes.len() <= this.max_bytes {
-                append(slot, bytes);
-            } else if this.store.is_null() {
-                refuse_size();
-            } else {
-                *bytes = Vec::new();
-                this.bytes = ptr::null_mut();
+            let fits = bytes.len() <= this.max_bytes;
+            if !(fits && append(slot, bytes)) {
+                match (this.store.is_null(), fits) {
+                    (true, true) => lack_memory(),
+                    (true, false) => super::json::refuse_size(),
+                    // The caller has the rows; they are not kept besides.
+                    (false, _) => {
+                        *bytes = Vec::new();
+                        this.bytes = ptr::null_mut();
+                    }
+                }
             }
         }
         true
     }
 }
 
-/// Appends a row. Values that lie elsewhere (in a TOAST table, in a form of the executor's own) are brought in.
-unsafe fn append(slot: *mut pg_sys::TupleTableSlot, bytes: &mut Vec<u8>) {
+/// Appends a row. Values that lie elsewhere (in a TOAST table, in a form of the executor's own) are brought in. `false`: there
+/// is no memory for it.
+unsafe fn append(slot: *mut pg_sys::TupleTableSlot, bytes: &mut Vec<u8>) -> bool {
     // SAFETY: the slot is valid; what is allocated goes with the executor's context for the row, or is freed here.
     unsafe {
         let mut is_copy = false;
         let tuple = pg_sys::ExecFetchSlotMinimalTuple(slot, &mut is_copy);
-        if (*tuple).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0 {
+        let is_appended = if (*tuple).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0 {
             let whole = with_values_inside(slot);
-            push(whole, bytes);
+            let is_appended = push(whole, bytes);
             pg_sys::heap_free_minimal_tuple(whole);
+            is_appended
         } else {
-            push(tuple, bytes);
-        }
+            push(tuple, bytes)
+        };
         if is_copy {
             pg_sys::heap_free_minimal_tuple(tuple);
         }
+        is_appended
     }
 }
 
-unsafe fn push(tuple: pg_sys::MinimalTuple, bytes: &mut Vec<u8>) {
+unsafe fn push(tuple: pg_sys::MinimalTuple, bytes: &mut Vec<u8>) -> bool {
     // SAFETY: a minimal tuple says its own length.
     unsafe {
         let length = (*tuple).t_len as usize;
-        reserve(bytes, length + 2 * FRAME);
+        if !has_room(bytes, length + 2 * FRAME) {
+            return false;
+        }
         bytes.extend_from_slice(&(length as u64).to_ne_bytes());
         bytes.extend_from_slice(core::slice::from_raw_parts(tuple.cast::<u8>(), length));
         bytes.resize(bytes.len().next_multiple_of(FRAME), 0);
+        true
     }
 }
 
@@ -187,7 +185,7 @@ unsafe fn with_values_inside(slot: *mut pg_sys::TupleTableSlot) -> pg_sys::Minim
 }
 
 /// The rows in some bytes, as minimal tuples that lie there.
-fn tuples(bytes: &[u8]) -> impl Iterator<Item = pg_sys::MinimalTuple> {
+pub(super) fn tuples(bytes: &[u8]) -> impl Iterator<Item = pg_sys::MinimalTuple> {
     let mut at = 0;
     core::iter::from_fn(move || {
         let length = bytes.get(at..at + FRAME)?.first_chunk::<FRAME>().map(|b| u64::from_ne_bytes(*b))? as usize;
@@ -224,48 +222,6 @@ pub fn restore(prepared: Prepared, bytes: &[u8], set: RowSet) {
         }
         ExecDropSingleTupleTableSlot(slot);
     }
-}
-
-/// Kept rows as a json array of objects, header included. Under a guard.
-pub fn to_json(prepared: Prepared, bytes: &[u8]) -> Vec<u8> {
-    let mut json = vec![0; HEADER];
-    json.push(b'[');
-    // SAFETY: the bytes are as above; the descriptor is registered, as a value of its type needs. A minimal tuple is a
-    // tuple without the first fields of its header, which are those of a composite value.
-    unsafe {
-        let descriptor = pg_sys::BlessTupleDesc(prepared.result);
-        let context = pg_sys::AllocSetContextCreateInternal(
-            pg_sys::CurrentMemoryContext,
-            c"pg_steward rows".as_ptr(),
-            0,
-            8 * 1024,
-            8 * 1024 * 1024,
-        );
-        let before = pg_sys::MemoryContextSwitchTo(context);
-        for tuple in tuples(bytes) {
-            if json.len() > HEADER + 1 {
-                json.push(b',');
-            }
-            let whole = pg_sys::heap_tuple_from_minimal_tuple(tuple);
-            let value = pg_sys::heap_copy_tuple_as_datum(whole, descriptor);
-            let Some(object) = direct_function_call_as_datum(pg_sys::row_to_json, &[Some(value)]) else { continue };
-            let object = object.cast_mut_ptr::<pg_sys::varlena>();
-            let size = pgrx::varsize_any_exhdr(object);
-            // A comma or bracket follows.
-            if json.len() + size >= HEADER + MAX_JSON_BYTES {
-                refuse_size();
-            }
-            reserve(&mut json, size + 1);
-            pgrx::check_for_interrupts!();
-            json.extend_from_slice(core::slice::from_raw_parts(pgrx::vardata_any(object).cast::<u8>(), size));
-            pg_sys::MemoryContextReset(context);
-        }
-        pg_sys::MemoryContextSwitchTo(before);
-        pg_sys::MemoryContextDelete(context);
-        json.push(b']');
-        pgrx::set_varsize_4b(json.as_mut_ptr().cast(), json.len() as i32);
-    }
-    json
 }
 
 /// The set that a function in FROM is to fill: `Ok` for one that takes a set all at once. Under a guard.

@@ -11,6 +11,23 @@ pub fn take_failures() -> u64 {
     FAILURES.swap(0, Ordering::Relaxed)
 }
 
+/// Keeps Rust's records of the stack out of the errors that users see: where the environment of the server has
+/// RUST_BACKTRACE, pgrx would send one as the DETAIL of each error that passes a guard. RUST_LIB_BACKTRACE still asks for
+/// it. Call from `_PG_init`.
+pub fn hide_backtraces() {
+    const NAME: &str = "RUST_LIB_BACKTRACE";
+    if std::env::var_os(NAME).is_some() {
+        return;
+    }
+    // SAFETY: the process has one thread. The library reads the variable at the first capture and never again, so it need
+    // not stay for programs that the server runs.
+    unsafe {
+        std::env::set_var(NAME, "0");
+        drop(std::backtrace::Backtrace::capture());
+        std::env::remove_var(NAME);
+    }
+}
+
 /// Runs work that calls nothing of Postgres's which can raise. A panic is swallowed and counted.
 #[inline(never)]
 pub fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {

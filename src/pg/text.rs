@@ -61,6 +61,17 @@ pub fn from_utf8(text: &str) -> Vec<u8> {
     out
 }
 
+/// A message of ours, which pgrx hands to Postgres as it is, whatever the encoding of the database: what is not ASCII becomes
+/// a question mark where it would be other characters, or none.
+pub fn message(text: String) -> String {
+    // SAFETY: as above.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
+    match text.is_ascii() || [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&encoding) {
+        true => text,
+        false => text.chars().map(|character| if character.is_ascii() { character } else { '?' }).collect(),
+    }
+}
+
 /// Converts with the default conversion, all or nothing.
 fn convert(bytes: &[u8], from: u32, to: u32) -> Option<Vec<u8>> {
     super::shield::quietly(|| {

@@ -63,6 +63,9 @@ pub enum PayloadError {
     /// The body cannot be decompressed.
     #[error("stored result cannot be decompressed to {0} bytes")]
     Compression(usize),
+    /// There is no memory for the bytes.
+    #[error("no memory for a result of {0} bytes")]
+    Memory(usize),
 }
 
 /// What a stored result depends on: all that is in front of its body.
@@ -121,9 +124,10 @@ impl Layout {
 }
 
 /// Writes the stored form to `out` (cleared first). A body longer than `compress_above` is compressed if that makes it
-/// shorter.
-pub fn encode(parts: &Parts, compress_above: usize, out: &mut Vec<u8>) {
+/// shorter, and if there is memory to do so.
+pub fn encode(parts: &Parts, compress_above: usize, out: &mut Vec<u8>) -> Result<(), PayloadError> {
     out.clear();
+    reserve(out, plain_bytes(parts))?;
     out.resize(HEADER, 0);
     for (slot, version) in parts.deps {
         out.extend_from_slice(&slot.to_ne_bytes());
@@ -141,6 +145,19 @@ pub fn encode(parts: &Parts, compress_above: usize, out: &mut Vec<u8>) {
     let compressed = out.len() - body_start > compress_above && compress(out, body_start);
     let header = header(parts, compressed, out.len() - body_start);
     out[..HEADER].copy_from_slice(&header);
+    Ok(())
+}
+
+/// At most as many bytes as the stored form has when its body is not compressed.
+fn plain_bytes(parts: &Parts) -> usize {
+    let json_bytes = parts.json.map_or(0, <[u8]>::len);
+    let lists = parts.deps.len() * DEP + parts.relations.len() * RELATION;
+    HEADER + lists + parts.tuples.len() + json_bytes + 2 * ALIGNMENT
+}
+
+/// An allocation that fails otherwise ends the process.
+fn reserve(bytes: &mut Vec<u8>, more: usize) -> Result<(), PayloadError> {
+    bytes.try_reserve_exact(more).map_err(|_| PayloadError::Memory(more))
 }
 
 /// Checks the header and gives access to the parts.
@@ -248,6 +265,8 @@ impl<'a> View<'a> {
         let body_bytes = self.body_bytes();
         let failed = PayloadError::Compression(body_bytes);
         let body: &'b [u8] = if self.front.compressed {
+            scratch.clear();
+            reserve(scratch, body_bytes)?;
             scratch.resize(body_bytes, 0);
             let written = lz4_flex::block::decompress_into(self.stored, scratch).map_err(|_| failed)?;
             scratch.get(..written).unwrap_or_default()
@@ -275,7 +294,12 @@ fn header(parts: &Parts, compressed: bool, stored: usize) -> [u8; HEADER] {
 /// Replaces the bytes from `start` on by fewer, or returns false.
 fn compress(out: &mut Vec<u8>, start: usize) -> bool {
     let body = &out[start..];
-    let mut shorter = vec![0; lz4_flex::block::get_maximum_output_size(body.len())];
+    let room = lz4_flex::block::get_maximum_output_size(body.len());
+    let mut shorter = Vec::new();
+    if reserve(&mut shorter, room).is_err() {
+        return false;
+    }
+    shorter.resize(room, 0);
     let Ok(written) = lz4_flex::block::compress_into(body, &mut shorter) else { return false };
     if written >= body.len() {
         return false;
@@ -295,4 +319,30 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 fn long(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |long| u64::from_ne_bytes(*long))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        let mut bytes = vec![1, 2];
+        assert_eq!(reserve(&mut bytes, usize::MAX), Err(PayloadError::Memory(usize::MAX)));
+        assert_eq!(bytes, [1, 2]);
+    }
+
+    #[test]
+    fn the_plain_form_fits_what_is_reserved_for_it() {
+        for (deps, relations, tuples, json) in
+            [(0, 0, 0, None), (1, 1, 1, Some(1)), (3, 2, 13, Some(0)), (7, 5, 8, None)]
+        {
+            let (deps, relations) = (vec![(1, 2); deps], vec![3; relations]);
+            let (tuples, json) = (vec![4; tuples], json.map(|bytes| vec![5; bytes]));
+            let parts = Parts { deps: &deps, rows: 1, tuples: &tuples, json: json.as_deref(), relations: &relations };
+            let mut out = Vec::new();
+            encode(&parts, usize::MAX, &mut out).expect("memory");
+            assert!(out.len() <= plain_bytes(&parts), "{} {}", out.len(), plain_bytes(&parts));
+        }
+    }
 }
