@@ -236,7 +236,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("SELECT has_table_privilege('n', 'SELECT')", "catalog_dependent"),
     ("SELECT pg_relation_size('n') >= 0 AS s", "catalog_dependent"),
     ("SELECT count(*) > 0 AS c FROM pg_class", "system_catalog"),
-    ("SELECT count(*) > 0 AS c FROM pg_stat_activity", "catalog_dependent"),
+    ("SELECT count(*) > 0 AS c FROM pg_stat_activity", "system_catalog"),
     ("SELECT count(*) > 0 AS c FROM of_catalog", "system_catalog"),
     ("SELECT count(*) FROM only_here", "temporary_table"),
     ("SELECT count(*) FROM n, only_here", "temporary_table"),

@@ -70,32 +70,15 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
     if facts.locks_rows {
         return Err(CacheError::Locking);
     }
-    let mut proof = proof::Proof::default();
-    proof.judge(&facts);
-    if facts.settings.iter().any(|name| CString::new(name.clone()).is_ok_and(|n| session_state::is_restricted(&n))) {
-        proof.refuse(Reason::CatalogDependent);
-    }
-    let path = analysed.search_path();
-    let mut schemas = path.schemas();
-    // A temporary object would hide what the name means now, and its schema may come later.
-    schemas.push(session_state::temporary_schema());
-    // Names in the bodies of functions may come to mean a temporary table.
-    if !proof.opaque.is_empty() && session_state::temporary_schema() != 0 {
-        proof.refuse(Reason::TemporaryTable);
-    }
-    let names = if facts.is_too_deep { Names::default() } else { analysed.names(&schemas) };
-    if facts.has_converted_constant && names.speaks_of_now {
-        proof.refuse(Reason::TimeLiteral);
-    }
-    for operator in &facts.sort_operators {
-        proof.sorts_by(*operator);
-    }
     let mut relations = Vec::new();
+    let mut proof = proof::Proof::default();
+    // The plainest reasons come first.
     let has_heirs = proof::dependencies(&facts.relations, &mut relations).unwrap_or_else(|reason| {
         proof.refuse(reason);
         false
     });
-    demand_rights(&facts, &mut proof);
+    let path = analysed.search_path();
+    let names = prove(analysed, &facts, path, &mut proof);
     let (plan_relations, mut types) = analysed.plan_dependencies();
     types.extend(&facts.type_hashes);
     let class = classes::of_relations(&facts.relations, &relations).unwrap_or_else(|reason| {
@@ -132,6 +115,30 @@ pub fn judge(analysed: Analysed) -> Result<Findings, CacheError> {
     let calls_users = !facts.functions.iter().all(|function| *function < FIRST_NORMAL);
     let may_be_parallel = parts.refusal.is_some() || !calls_users;
     Ok(Findings { rights, planning: PlanRules { may_be_parallel, may_keep_plan: !calls_users }, parts })
+}
+
+/// Judges all of it but its relations, and gives the names that its text mentions.
+fn prove(analysed: Analysed, facts: &Facts, path: SearchPath, proof: &mut proof::Proof) -> Names {
+    proof.judge(facts);
+    if facts.settings.iter().any(|name| CString::new(name.clone()).is_ok_and(|n| session_state::is_restricted(&n))) {
+        proof.refuse(Reason::CatalogDependent);
+    }
+    let mut schemas = path.schemas();
+    // A temporary object would hide what the name means now, and its schema may come later.
+    schemas.push(session_state::temporary_schema());
+    // Names in the bodies of functions may come to mean a temporary table.
+    if !proof.opaque.is_empty() && session_state::temporary_schema() != 0 {
+        proof.refuse(Reason::TemporaryTable);
+    }
+    let names = if facts.is_too_deep { Names::default() } else { analysed.names(&schemas) };
+    if facts.has_converted_constant && names.speaks_of_now {
+        proof.refuse(Reason::TimeLiteral);
+    }
+    for operator in &facts.sort_operators {
+        proof.sorts_by(*operator);
+    }
+    demand_rights(facts, proof);
+    names
 }
 
 /// A function that the caller may not run may never be called, which only the executor knows: it will say so if it is.
