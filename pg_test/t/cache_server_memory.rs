@@ -156,6 +156,7 @@ fn a_large_parameter_is_not_kept() {
     assert_ne!(ask(&mut client, &call(100)), small);
     let after = anonymous_kb(&mut client);
     assert!(after < before + 50 * 1024, "{before} kB, then {after} kB");
+    assert!(probe::misses(&mut client, "large_parameters") > 0);
     // Nor when the query fails.
     let failing = call(100).replace("length($1)", "1 / (length($1) - 100 * 1024 * 1024)");
     assert!(client.batch_execute(&failing).is_err());

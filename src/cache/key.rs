@@ -22,6 +22,9 @@ pub const TTL: usize = 2;
 pub const CLASS: usize = 3;
 pub const TAGS: usize = 4;
 
+/// Larger parameters would cost more to compare and to keep than most results save.
+const MAX_PARAMETER_BYTES: usize = 1024 * 1024;
+
 static BUFFER: BackendStatic<RefCell<Vec<u8>>> = BackendStatic::new(RefCell::new(Vec::new()));
 /// Room for a key, and for what else is copied at each call, that a session keeps from one call to the next.
 pub const KEPT_BYTES: usize = 64 * 1024;
@@ -70,6 +73,9 @@ pub fn make(handle: statements::Handle, asked: Asked<'_>) -> Result<(), Reason> 
         write_sized(class, &mut buffer);
     }
     if let Some(params) = asked.params {
+        if params.bytes().len() > MAX_PARAMETER_BYTES {
+            return Err(Reason::LargeParameters);
+        }
         if check == ParameterCheck::SpeaksOfNow && bind::speaks_of_now(params) {
             return Err(Reason::TimeLiteral);
         }

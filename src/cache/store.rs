@@ -143,7 +143,12 @@ pub fn get(key: &Key, out: &mut Vec<u8>) -> Option<(Entry, Place)> {
         })??;
         match found {
             (entry, Some(place)) => return Some((entry, place)),
-            (entry, None) => out.resize(entry.size_bytes as usize, 0),
+            (entry, None) => {
+                let size_bytes = entry.size_bytes as usize;
+                // Without the memory it is a miss.
+                out.try_reserve(size_bytes.saturating_sub(out.len())).ok()?;
+                out.resize(size_bytes, 0);
+            }
         }
     }
     None
