@@ -1,3 +1,4 @@
-//! What the index advisor works out without Postgres: what an index that does not exist yet would cost and save.
+//! What the index advisor works out without Postgres: how large indexes would be, which of them to choose.
 
+pub mod choose;
 pub mod size;
