@@ -35,7 +35,8 @@ extension_sql_file!(
         capture::api::arm_explain,
     ]
 );
-extension_sql_file!("../sql/schema/cache.sql", name = "cache", requires = ["capture"], finalize);
+extension_sql_file!("../sql/schema/cache.sql", name = "cache", requires = ["capture"]);
+extension_sql_file!("../sql/schema/advisor.sql", name = "advisor", requires = ["cache"], finalize);
 
 /// Called by Postgres when the library is loaded.
 ///
