@@ -2,7 +2,7 @@
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
-use steward_core::error::{CacheError, CaptureError};
+use steward_core::error::{AdvisorError, CacheError, CaptureError};
 
 /// An error of pg_steward's SQL functions.
 pub struct Error(ErrorReport);
@@ -57,6 +57,27 @@ impl From<CacheError> for Error {
     }
 }
 
+impl From<AdvisorError> for Error {
+    fn from(error: AdvisorError) -> Self {
+        use AdvisorError::*;
+        let (code, hint) = match &error {
+            NotIndex { .. } | SeveralDefinitions(_) | EmptyDefinition => (
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "Give each index as one element, such as 'CREATE INDEX ON orders (customer_id)'.",
+            ),
+            Method(_) => (PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "Those that can: btree, hash, gin, brin."),
+            NotTable(_) | NotAnIndex(_) => (PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, ""),
+            NoColumn(_) => (PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, ""),
+            NegativeLimit(..) => (PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "NULL is no limit."),
+            Unsupported(_) => (PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, ""),
+            Mutable => (PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION, ""),
+            NotPlanned { .. } | SeveralQueries(_) | EmptyQuery => (PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, ""),
+            NullArgument(_) => (PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, ""),
+        };
+        Error(report(code, error.to_string(), hint))
+    }
+}
+
 /// A function that returns a set was called where none is taken.
 pub fn no_set_accepted() -> Error {
     Error(report(
@@ -78,6 +99,12 @@ pub fn not_preloaded() -> Error {
 /// A limit of pg_steward's own is reached.
 pub fn limit_exceeded(message: String, hint: &str) -> Error {
     Error(report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message, hint))
+}
+
+/// Raises an error of ours. Under a guard.
+pub fn raise(error: impl Into<Error>) -> ! {
+    ErrorReport::from(error.into()).report(pgrx::PgLogLevel::ERROR);
+    unreachable!("an error was reported")
 }
 
 fn report(code: PgSqlErrorCode, message: String, hint: &str) -> ErrorReport {

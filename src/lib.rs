@@ -4,12 +4,14 @@
 
 #![deny(ffi_unwind_calls)]
 
+mod advisor;
 mod cache;
 mod capture;
 mod error;
 mod pg;
 mod settings;
 
+use advisor::Advisor;
 use cache::Cache;
 use capture::Capture;
 use pgrx::prelude::*;
@@ -55,9 +57,11 @@ pub extern "C-unwind" fn _PG_init() {
     pg::hot::install::<Capture, Cache>();
     pg::utility::install::<Capture, Cache>();
     pg::errors::install::<Capture>();
-    pg::xact::install::<(Capture, Cache)>();
+    pg::xact::install::<(Capture, (Cache, Advisor))>();
     pg::access::install::<Cache>();
     pg::inval::install::<Cache>();
     pg::label::install::<Cache>();
+    pg::whatif::install();
+    pg::harvest::install();
     capture::worker::register();
 }

@@ -155,3 +155,56 @@ mod tests {
         }
     }
 }
+
+/// What a function of the index advisor refuses.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum AdvisorError {
+    /// A definition is another statement.
+    #[error("definition must be a CREATE INDEX command, found {found}")]
+    NotIndex {
+        /// Its command tag.
+        found: String,
+    },
+    /// A definition is more than one statement.
+    #[error("definition must be a single CREATE INDEX command, found {0} commands")]
+    SeveralDefinitions(usize),
+    /// A definition is empty.
+    #[error("definition must be a CREATE INDEX command, found no command")]
+    EmptyDefinition,
+    /// An access method whose size and cost are not known.
+    #[error("index access method \"{0}\" cannot be simulated")]
+    Method(String),
+    /// Only tables and materialized views have indexes.
+    #[error("\"{0}\" is not a table or materialized view")]
+    NotTable(String),
+    /// A column that the table does not have.
+    #[error("column \"{0}\" does not exist")]
+    NoColumn(String),
+    /// The access method cannot do it.
+    #[error("access method does not support {0}")]
+    Unsupported(&'static str),
+    /// Postgres would not build it.
+    #[error("functions in index expression or predicate must be marked IMMUTABLE")]
+    Mutable,
+    /// A statement that has no plan.
+    #[error("query must be SELECT, INSERT, UPDATE, DELETE or MERGE, found {found}")]
+    NotPlanned {
+        /// Its command tag.
+        found: String,
+    },
+    /// More than one statement.
+    #[error("query must be a single command, found {0} commands")]
+    SeveralQueries(usize),
+    /// No statement at all.
+    #[error("query must be a single command, found no command")]
+    EmptyQuery,
+    /// A limit below zero.
+    #[error("{0} must not be negative, found {1}")]
+    NegativeLimit(&'static str, i64),
+    /// What is to be hidden is no index.
+    #[error("\"{0}\" is not an index")]
+    NotAnIndex(String),
+    /// An argument that must be given is null.
+    #[error("{0} must not be null")]
+    NullArgument(&'static str),
+}

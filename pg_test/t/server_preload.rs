@@ -33,6 +33,8 @@ const NEED_PRELOAD: [&str; 26] = [
     "SELECT steward.cache_invalidate_role_id(10)",
     "SELECT steward.cache_clear()",
     "SELECT steward.cache_stats_reset()",
+    "SELECT * FROM steward.what_if('SELECT 1')",
+    "SELECT * FROM steward.suggest_indexes()",
 ];
 
 fn ensure_says_so(client: &mut Client) -> Result<()> {
@@ -59,7 +61,7 @@ fn without_preload_every_function_says_what_to_do() -> Result<()> {
                WHERE p.pronamespace = 'steward'::regnamespace AND l.lanname = 'c'";
     // Those above, and what needs no memory (percentile_between) or is CREATE EXTENSION's (capture_installed).
     let functions: i64 = client.query_one(sql, &[])?.get(0);
-    ensure!(functions == 24, "{functions} functions in C: is one missing from NEED_PRELOAD?");
+    ensure!(functions == 26, "{functions} functions in C: is one missing from NEED_PRELOAD?");
     client.simple_query("DROP EXTENSION pg_steward; CREATE EXTENSION pg_steward")?;
     cluster.check_log(&["pg_steward is not loaded via shared_preload_libraries"])?;
     cluster.append_conf("shared_preload_libraries = 'pg_steward'\n")?;

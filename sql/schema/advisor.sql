@@ -1,4 +1,4 @@
--- The index advisor: what is wrong with the indexes that are there.
+-- The index advisor: what is wrong with the indexes that are there, and what others would do.
 
 -- A partitioned index is judged as one, by the sums over its leaves. No lock is taken but ACCESS SHARE, for a moment, on
 -- what is listed, to learn its size: expressions and predicates are compared as the trees that pg_index keeps, since
@@ -251,3 +251,113 @@ COMMENT ON COLUMN steward.index_health.advice IS 'A command that mends it, to be
 COMMENT ON COLUMN steward.index_health.caution IS 'What to look at before following the advice';
 
 GRANT SELECT ON steward.index_health TO pg_read_all_stats;
+
+CREATE FUNCTION steward.what_if(query text, add text[] DEFAULT '{}', drop regclass[] DEFAULT '{}', params jsonb DEFAULT NULL,
+                                OUT cost_before double precision, OUT cost_after double precision, OUT indexes_used text[])
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'steward_what_if_1' LANGUAGE C STABLE PARALLEL UNSAFE ROWS 1;
+COMMENT ON FUNCTION steward.what_if(text, text[], regclass[], jsonb) IS 'The planner''s cost of a query now, and with the indexes of CREATE INDEX commands added and others hidden; nothing is built and nothing is run; without params the plan is a generic one';
+
+CREATE TYPE steward.suggestion_status AS ENUM (
+    'proposed', 'accepted', 'building', 'verifying', 'kept', 'rolled_back', 'rejected', 'failed');
+COMMENT ON TYPE steward.suggestion_status IS 'What has become of a suggested index';
+
+CREATE TABLE steward.index_suggestions (
+    suggestion_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    status           steward.suggestion_status NOT NULL DEFAULT 'proposed',
+    relation         oid NOT NULL,
+    ddl              text NOT NULL UNIQUE,
+    kind             text NOT NULL,
+    columns          text[] NOT NULL,
+    size_bytes       bigint NOT NULL,
+    cost_before      double precision NOT NULL,
+    cost_after       double precision NOT NULL,
+    improvement_pct  double precision NOT NULL,
+    queries          bigint[] NOT NULL,
+    write_cost       double precision NOT NULL,
+    reason           jsonb NOT NULL,
+    confidence       text NOT NULL,
+    proposed_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now(),
+    rejection        text
+);
+COMMENT ON TABLE steward.index_suggestions IS 'Indexes that were suggested, each once; suggesting again updates a row, and one that was rejected stays so';
+COMMENT ON COLUMN steward.index_suggestions.status IS 'What has become of it';
+COMMENT ON COLUMN steward.index_suggestions.relation IS 'Id of the table';
+COMMENT ON COLUMN steward.index_suggestions.ddl IS 'The command that makes it; CONCURRENTLY may be put in';
+COMMENT ON COLUMN steward.index_suggestions.kind IS 'Access method';
+COMMENT ON COLUMN steward.index_suggestions.columns IS 'Columns and expressions of the key';
+COMMENT ON COLUMN steward.index_suggestions.size_bytes IS 'Estimated size';
+COMMENT ON COLUMN steward.index_suggestions.cost_before IS 'Cost of the whole workload without any of the suggestions made with it: milliseconds that were captured, or the planner''s units for a given list of queries';
+COMMENT ON COLUMN steward.index_suggestions.cost_after IS 'The same with all of them';
+COMMENT ON COLUMN steward.index_suggestions.improvement_pct IS 'Share of that cost which would be lost again without this one, all others there';
+COMMENT ON COLUMN steward.index_suggestions.queries IS 'Query ids of statements whose plans use it';
+COMMENT ON COLUMN steward.index_suggestions.write_cost IS 'What keeping it up to date would have cost since statistics of the table began, in the unit of cost_before';
+COMMENT ON COLUMN steward.index_suggestions.reason IS 'The evidence: cost of each statement before and after, rows written, what the choice may have missed';
+COMMENT ON COLUMN steward.index_suggestions.confidence IS 'high, medium or low';
+COMMENT ON COLUMN steward.index_suggestions.rejection IS 'Why it was rejected';
+
+CREATE FUNCTION steward.suggested(queries text[], since interval, storage_budget bigint, max_indexes_per_table integer,
+    OUT relation oid, OUT ddl text, OUT kind text, OUT columns text[], OUT size_bytes bigint,
+    OUT cost_before double precision, OUT cost_after double precision, OUT improvement_pct double precision,
+    OUT queries_helped text[], OUT write_cost double precision, OUT reason jsonb, OUT confidence text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'steward_suggested_1' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION steward.suggested(text[], interval, bigint, integer) IS 'What suggest_indexes found, before it is kept';
+
+CREATE FUNCTION steward.suggest_indexes(storage_budget bigint DEFAULT NULL, since interval DEFAULT interval '1 day',
+                                        queries text[] DEFAULT NULL, max_indexes_per_table integer DEFAULT NULL)
+    RETURNS SETOF steward.index_suggestions
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET client_min_messages = notice
+    AS $$
+    #variable_conflict use_column
+    BEGIN
+        RETURN QUERY
+        WITH found AS MATERIALIZED (
+            SELECT * FROM steward.suggested(queries, since, storage_budget, max_indexes_per_table)
+        ), kept AS (
+            INSERT INTO steward.index_suggestions AS s (relation, ddl, kind, columns, size_bytes, cost_before, cost_after,
+                improvement_pct, queries, write_cost, reason, confidence)
+            SELECT f.relation, f.ddl, f.kind, f.columns, f.size_bytes, f.cost_before, f.cost_after, f.improvement_pct,
+                   f.queries_helped::pg_catalog.int8[], f.write_cost, f.reason, f.confidence
+            FROM found AS f
+            ON CONFLICT (ddl) DO UPDATE SET
+                relation = excluded.relation, size_bytes = excluded.size_bytes, cost_before = excluded.cost_before,
+                cost_after = excluded.cost_after, improvement_pct = excluded.improvement_pct, queries = excluded.queries,
+                write_cost = excluded.write_cost, reason = excluded.reason, confidence = excluded.confidence,
+                updated_at = pg_catalog.now(),
+                status = CASE WHEN s.status OPERATOR(pg_catalog.=) ANY ('{rolled_back,failed}') THEN 'proposed' ELSE s.status END
+            RETURNING s.*
+        )
+        SELECT * FROM kept WHERE kept.status OPERATOR(pg_catalog.<>) 'rejected' ORDER BY kept.improvement_pct DESC, kept.suggestion_id;
+    END
+    $$;
+COMMENT ON FUNCTION steward.suggest_indexes(bigint, interval, text[], integer) IS 'Indexes for what was captured within some time, or for a list of queries: chosen under a budget of bytes and of indexes per table, proved by the planner, and kept in steward.index_suggestions';
+
+CREATE FUNCTION steward.reject_suggestion(id bigint, reason text DEFAULT NULL) RETURNS boolean
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH rejected AS (
+            UPDATE steward.index_suggestions SET status = 'rejected', rejection = reject_suggestion.reason, updated_at = now()
+            WHERE suggestion_id = id RETURNING 1
+        )
+        SELECT count(*) > 0 FROM rejected;
+    $$;
+COMMENT ON FUNCTION steward.reject_suggestion(bigint, text) IS 'Rejects a suggested index for good, with a reason; false when there is no such suggestion';
+
+CREATE FUNCTION steward.explain_suggestion(id bigint) RETURNS jsonb
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT to_jsonb(s) || jsonb_build_object('relation', s.relation::regclass::text)
+        FROM steward.index_suggestions AS s WHERE s.suggestion_id = id;
+    $$;
+COMMENT ON FUNCTION steward.explain_suggestion(bigint) IS 'All that is known of a suggested index, as one document';
+
+REVOKE ALL ON FUNCTION steward.what_if(text, text[], regclass[], jsonb), steward.suggested(text[], interval, bigint, integer),
+    steward.suggest_indexes(bigint, interval, text[], integer), steward.reject_suggestion(bigint, text),
+    steward.explain_suggestion(bigint) FROM PUBLIC;
+GRANT SELECT ON steward.index_suggestions TO pg_read_all_stats;
+GRANT EXECUTE ON FUNCTION steward.explain_suggestion(bigint) TO pg_read_all_stats;
+SELECT pg_catalog.pg_extension_config_dump('steward.index_suggestions', '');

@@ -357,7 +357,7 @@ pub fn result_set(call: Call, prepared: Prepared) -> RowSet {
 /// Runs the query of a call and answers with its rows. A plain frame.
 pub fn run(call: Call, form: Form, run: Run, begun_ns: u64) -> Datum {
     let Some(params) = call.json(PARAMS) else { return call.no_value() };
-    let parameters: Parameters = match bind::bind(run.prepared, params) {
+    let parameters: Parameters = match bind::bind(run.prepared.types(), params) {
         Ok(parameters) => parameters,
         Err(refusal) => guarded(move || raise(Error::from(refusal.error()))),
     };

@@ -39,9 +39,9 @@ mod temporary;
 mod views;
 mod written;
 
+use crate::error::raise;
 use crate::pg::shmem::ShmemUser;
 use core::ffi::CStr;
-use pgrx::pg_sys::panic::ErrorReport;
 
 /// The capability, as the hooks of `pg` see it.
 pub struct Cache;
@@ -52,12 +52,6 @@ impl Cache {
     pub fn exists() -> bool {
         commits::versions().is_some()
     }
-}
-
-/// Raises an error of ours. Under a guard.
-fn raise(error: crate::error::Error) -> ! {
-    ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
-    unreachable!("an error was reported")
 }
 
 impl ShmemUser for Cache {

@@ -6,7 +6,6 @@
 #![allow(ffi_unwind_calls, reason = "plain frames: a longjmp may cross them")]
 
 use super::catch;
-use super::statement::Prepared;
 use super::text::{c_string, to_utf8};
 use super::types;
 use core::cell::Cell;
@@ -98,6 +97,23 @@ impl Parameters {
     }
 }
 
+/// The types of a statement's parameters, in memory of its own.
+#[derive(Clone, Copy)]
+pub struct Types {
+    start: *mut pg_sys::Oid,
+    count: i32,
+}
+
+impl Types {
+    pub(super) fn new(start: *mut pg_sys::Oid, count: i32) -> Self {
+        Self { start, count }
+    }
+
+    pub fn count(self) -> usize {
+        self.count.max(0) as usize
+    }
+}
+
 /// Why a document gives no values. Plain data: the texts lie in the memory of the call.
 #[derive(Clone, Copy)]
 pub enum Refusal {
@@ -138,20 +154,20 @@ unsafe fn beginning(text: *const c_char, characters: usize) -> String {
 }
 
 /// Converts the array's elements to the types of the statement's parameters, in the current memory context. A plain frame.
-pub fn bind(prepared: Prepared, json: Json) -> Result<Parameters, Refusal> {
+pub fn bind(types: Types, json: Json) -> Result<Parameters, Refusal> {
     if let Some(found) = json.other_than_array() {
         return Err(Refusal::NotArray(found));
     }
-    let expected = prepared.parameters as usize;
+    let expected = types.count();
     if json.length() != expected {
         return Err(Refusal::Count { given: json.length(), expected });
     }
     // SAFETY: a list for as many parameters as the statement has; each is set below.
     unsafe {
-        let list = makeParamList(prepared.parameters);
+        let list = makeParamList(types.count);
         let parameters = (*list).params.as_mut_ptr();
         for place in 0..expected {
-            let kind = *prepared.types.add(place);
+            let kind = *types.start.add(place);
             let element = getIthJsonbValueFromContainer(&raw mut (*json.0).root, place as u32);
             let value = value(&*element, kind, place)?;
             *parameters.add(place) = pg_sys::ParamExternData {

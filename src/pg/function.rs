@@ -7,6 +7,23 @@ use super::rows::{self, RowSet};
 use super::statement::Prepared;
 use pgrx::pg_sys;
 
+/// The bytes of a text.
+///
+/// # Safety
+/// `datum` must be a text.
+#[inline(always)]
+unsafe fn text_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: Postgres's own symbol; a plain value comes back as it is.
+    unsafe extern "C-unwind" {
+        fn pg_detoast_datum_packed(datum: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
+    }
+    // SAFETY: by the contract.
+    unsafe {
+        let text = pg_detoast_datum_packed(datum.cast_mut_ptr());
+        core::slice::from_raw_parts(pgrx::vardata_any(text).cast::<u8>(), pgrx::varsize_any_exhdr(text))
+    }
+}
+
 /// A call, with its arguments. Plain data.
 #[derive(Clone, Copy)]
 pub struct Call(pg_sys::FunctionCallInfo);
@@ -34,15 +51,8 @@ impl Call {
     /// The bytes of a text, in the database's encoding. May raise: the caller owns nothing that drops.
     #[inline(always)]
     pub fn text<'a>(self, place: usize) -> Option<&'a [u8]> {
-        // SAFETY: Postgres's own symbol; a plain value comes back as it is.
-        unsafe extern "C-unwind" {
-            fn pg_detoast_datum_packed(datum: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
-        }
         // SAFETY: a text argument; the bytes live as long as the call.
-        self.argument(place).map(|datum| unsafe {
-            let text = pg_detoast_datum_packed(datum.cast_mut_ptr());
-            core::slice::from_raw_parts(pgrx::vardata_any(text).cast::<u8>(), pgrx::varsize_any_exhdr(text))
-        })
+        self.argument(place).map(|datum| unsafe { text_bytes(datum) })
     }
 
     /// A jsonb argument. May raise: the caller owns nothing that drops.
@@ -50,6 +60,21 @@ impl Call {
     pub fn json(self, place: usize) -> Option<Json> {
         // SAFETY: a jsonb argument.
         self.argument(place).map(|datum| unsafe { Json::new(datum) })
+    }
+
+    #[inline(always)]
+    pub fn is_null(self, place: usize) -> bool {
+        self.argument(place).is_none()
+    }
+
+    /// A bigint argument.
+    pub fn bigint(self, place: usize) -> Option<i64> {
+        self.argument(place).map(|datum| datum.value() as i64)
+    }
+
+    /// An integer argument.
+    pub fn int(self, place: usize) -> Option<i32> {
+        self.argument(place).map(|datum| datum.value() as i32)
     }
 
     /// An interval as milliseconds, a month as 30 days.
@@ -70,6 +95,55 @@ impl Call {
         // SAFETY: an array of text, whose bytes are in the encoding of the database.
         let array = unsafe { pgrx::Array::<&[u8]>::from_datum(datum, false) };
         array.map_or(Vec::new(), |array| array.iter().flatten().map(super::text::to_utf8).collect())
+    }
+
+    /// The elements of an array of text, as they were passed. May raise: the caller owns nothing that drops.
+    pub fn text_array(self, place: usize) -> TextArray {
+        // SAFETY: Postgres's own symbols with the signatures of its headers.
+        unsafe extern "C-unwind" {
+            fn pg_detoast_datum(datum: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
+            fn deconstruct_array(
+                array: *mut pg_sys::ArrayType,
+                kind: pg_sys::Oid,
+                length: i32,
+                by_value: bool,
+                align: core::ffi::c_char,
+                elements: *mut *mut pg_sys::Datum,
+                nulls: *mut *mut bool,
+                count: *mut i32,
+            );
+        }
+        let mut array = TextArray { elements: core::ptr::null_mut(), nulls: core::ptr::null_mut(), count: 0 };
+        if let Some(datum) = self.argument(place) {
+            let align = pg_sys::TYPALIGN_INT as core::ffi::c_char;
+            let (elements, nulls, count) = (&mut array.elements, &mut array.nulls, &mut array.count);
+            // SAFETY: an array of text; what is made lives in the current memory context.
+            unsafe {
+                let plain = pg_detoast_datum(datum.cast_mut_ptr()).cast();
+                deconstruct_array(plain, pg_sys::TEXTOID, -1, false, align, elements, nulls, count);
+            }
+        }
+        array
+    }
+
+    /// The elements of an array of object ids, or of a type that is one. May raise: the caller owns nothing that drops.
+    pub fn oid_array<'a>(self, place: usize) -> &'a [u32] {
+        // SAFETY: Postgres's own symbol with the signature of its header.
+        unsafe extern "C-unwind" {
+            fn pg_detoast_datum(datum: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
+        }
+        let Some(datum) = self.argument(place) else { return &[] };
+        // SAFETY: an array of values of four bytes, which lie one after the other; NULLs have no place among them.
+        unsafe {
+            let array = pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let lengths = array.add(1).cast::<i32>();
+            let rows = (0..(*array).ndim as usize).map(|at| *lengths.add(at) as usize).product::<usize>();
+            if (*array).ndim == 0 || (*array).dataoffset != 0 {
+                return &[];
+            }
+            let header = size_of::<pg_sys::ArrayType>() + 8 * (*array).ndim as usize;
+            core::slice::from_raw_parts(array.cast::<u8>().add(header.next_multiple_of(8)).cast(), rows)
+        }
     }
 
     /// Is an array argument absent or empty? Cheap.
@@ -93,6 +167,32 @@ impl Call {
         // SAFETY: by the contract of `new`.
         unsafe { (*self.0).isnull = true };
         pg_sys::Datum::from(0)
+    }
+}
+
+/// The elements of an array of text. Plain data, alive as long as the call.
+#[derive(Clone, Copy)]
+pub struct TextArray {
+    elements: *mut pg_sys::Datum,
+    nulls: *mut bool,
+    count: i32,
+}
+
+impl TextArray {
+    pub fn len(self) -> usize {
+        self.count.max(0) as usize
+    }
+
+    /// The bytes of an element, in the database's encoding; `None` for a null. May raise: the caller owns nothing that
+    /// drops.
+    pub fn get<'a>(self, place: usize) -> Option<&'a [u8]> {
+        // SAFETY: as many elements as said, each a text.
+        unsafe {
+            if place >= self.len() || *self.nulls.add(place) {
+                return None;
+            }
+            Some(text_bytes(*self.elements.add(place)))
+        }
     }
 }
 

@@ -68,6 +68,39 @@ pub fn qualified_name(oid: u32) -> String {
     }
 }
 
+/// Name of a column as it stands in SQL; empty when it is gone.
+pub fn quoted_column(oid: u32, attribute: i16) -> String {
+    // SAFETY: a catalog look-up; NULL when missing is allowed.
+    unsafe {
+        let name = pg_sys::get_attname(pg_sys::Oid::from(oid), attribute, true);
+        if name.is_null() { String::new() } else { c_string(pg_sys::quote_identifier(name)) }
+    }
+}
+
+/// Name of a collation with its schema, as it stands in SQL.
+pub fn qualified_collation(oid: u32) -> String {
+    // SAFETY: a catalog look-up; the tuple is read before it is released.
+    unsafe {
+        let key = pg_sys::Datum::from(pg_sys::Oid::from(oid));
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::COLLOID as i32, key);
+        if tuple.is_null() {
+            return String::new();
+        }
+        let collation = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_collation>();
+        let schema = pg_sys::get_namespace_name(collation.collnamespace);
+        let name = c_string(pg_sys::quote_qualified_identifier(schema, collation.collname.data.as_ptr()));
+        pg_sys::ReleaseSysCache(tuple);
+        name
+    }
+}
+
+/// Is it an index, of a table or of a partitioned one?
+pub fn is_index(oid: u32) -> bool {
+    // SAFETY: a catalog look-up.
+    let kind = unsafe { pg_sys::get_rel_relkind(pg_sys::Oid::from(oid)) } as u8;
+    kind == pg_sys::RELKIND_INDEX || kind == pg_sys::RELKIND_PARTITIONED_INDEX
+}
+
 /// Runs `visit` on what the relation itself evaluates when it is read: a view's query, the policies of a table with row
 /// security. The caller's transaction holds a lock on it already, from having read it.
 pub fn with_own_trees(oid: u32, mut visit: impl FnMut(Tree)) {

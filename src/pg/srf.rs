@@ -20,6 +20,8 @@ pub enum Value {
     Relations(Vec<u32>),
     /// Milliseconds, to be an interval.
     Interval(i64),
+    /// In UTF-8, to be an array of text.
+    Texts(Vec<String>),
 }
 
 impl From<u64> for Value {
@@ -99,6 +101,7 @@ fn datum(value: Value) -> pg_sys::Datum {
         Value::Json(value) => json_datum(&value),
         Value::Relations(ids) => Some(relations_datum(&ids)),
         Value::Interval(ms) => Some(interval_datum(ms)),
+        Value::Texts(texts) => Some(texts_datum(&texts)),
     };
     datum.unwrap_or(pg_sys::Datum::from(0))
 }
@@ -129,6 +132,16 @@ fn interval_datum(ms: i64) -> pg_sys::Datum {
         let copy = pg_sys::palloc(size_of::<pg_sys::Interval>()).cast::<pg_sys::Interval>();
         copy.write(interval);
         pg_sys::Datum::from(copy)
+    }
+}
+
+fn texts_datum(texts: &[String]) -> pg_sys::Datum {
+    let mut values: Vec<pg_sys::Datum> = texts.iter().map(|text| text_datum(text)).collect();
+    // SAFETY: as many values as said, of variable length.
+    unsafe {
+        let align = pg_sys::TYPALIGN_INT as core::ffi::c_char;
+        let count = values.len() as i32;
+        pg_sys::Datum::from(pg_sys::construct_array(values.as_mut_ptr(), count, pg_sys::TEXTOID, -1, false, align))
     }
 }
 

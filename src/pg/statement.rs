@@ -5,6 +5,7 @@
 
 #![allow(ffi_unwind_calls, reason = "plain frames: a longjmp may cross them")]
 
+use super::bind::Types;
 use super::compat::Rights;
 use super::session_state::SearchPath;
 use super::tree::{Facts, Tree};
@@ -81,6 +82,39 @@ unsafe extern "C-unwind" fn internal_position(text: *mut c_void) {
     }
 }
 
+/// Does work on a text, in whose errors a position is one in that text. A plain frame: the work owns nothing that drops.
+pub(super) unsafe fn about<R: Copy>(text: *const c_char, work: impl FnOnce() -> R) -> R {
+    // SAFETY: the context is unhooked on return, and by Postgres when an error passes; the text outlives it.
+    unsafe {
+        let mut callback = pg_sys::ErrorContextCallback {
+            previous: pg_sys::error_context_stack,
+            callback: Some(internal_position),
+            arg: text.cast_mut().cast(),
+        };
+        pg_sys::error_context_stack = &mut callback;
+        let result = work();
+        pg_sys::error_context_stack = callback.previous;
+        result
+    }
+}
+
+/// A copy of a text with a NUL behind it.
+pub(super) unsafe fn copy_text(context: pg_sys::MemoryContext, text: &[u8]) -> *const c_char {
+    // SAFETY: one byte more than the text is allocated.
+    unsafe {
+        let copy = MemoryContextAlloc(context, text.len() + 1).cast::<u8>();
+        ptr::copy_nonoverlapping(text.as_ptr(), copy, text.len());
+        *copy.add(text.len()) = 0;
+        copy.cast_const().cast()
+    }
+}
+
+/// The statements of a text as raw trees. A position in an error is one in the text.
+pub(super) unsafe fn parse(text: *const c_char) -> *mut pg_sys::List {
+    // SAFETY: NUL-terminated text.
+    unsafe { pg_parse_query(text) }
+}
+
 /// Parses, analyses and rewrites. Raises what Postgres raises.
 pub fn draft(text: &[u8]) -> Draft {
     // SAFETY: in a transaction with a snapshot; nothing here drops. The error context is unhooked on return, and by
@@ -93,19 +127,10 @@ pub fn draft(text: &[u8]) -> Draft {
             8 * 1024,
             8 * 1024 * 1024,
         );
-        let copy = MemoryContextAlloc(context, text.len() + 1).cast::<u8>();
-        ptr::copy_nonoverlapping(text.as_ptr(), copy, text.len());
-        *copy.add(text.len()) = 0;
+        let copy = copy_text(context, text);
         let before = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = context;
-        let mut callback = pg_sys::ErrorContextCallback {
-            previous: pg_sys::error_context_stack,
-            callback: Some(internal_position),
-            arg: copy.cast(),
-        };
-        pg_sys::error_context_stack = &mut callback;
-        let draft = draft_in(context, copy.cast());
-        pg_sys::error_context_stack = callback.previous;
+        let draft = about(copy, || draft_in(context, copy));
         pg_sys::CurrentMemoryContext = before;
         draft
     }
@@ -209,8 +234,8 @@ pub struct Prepared {
     context: pg_sys::MemoryContext,
     plan: pg_sys::SPIPlanPtr,
     pub(super) result: pg_sys::TupleDesc,
-    pub(super) types: *mut pg_sys::Oid,
-    pub(super) parameters: c_int,
+    types: *mut pg_sys::Oid,
+    parameters: c_int,
 }
 
 /// How a statement is planned.
@@ -281,6 +306,11 @@ impl Prepared {
             pg_sys::SPI_freeplan(self.plan);
             pg_sys::MemoryContextDelete(self.context);
         }
+    }
+
+    /// Types of the parameters, as `bind` takes them.
+    pub fn types(self) -> Types {
+        Types::new(self.types, self.parameters)
     }
 
     /// Types of the parameters.

@@ -1,4 +1,7 @@
-//! What the index advisor works out without Postgres: how large indexes would be, which of them to choose.
+//! What the index advisor works out without Postgres: which indexes might help, how large they would be, which of them to
+//! choose.
 
+pub mod candidate;
 pub mod choose;
+pub mod demand;
 pub mod size;

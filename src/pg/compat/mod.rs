@@ -4,6 +4,7 @@ mod rights;
 mod values;
 
 pub use rights::Rights;
+pub(super) use rights::members;
 pub use values::{attribute, literal, minimal_tuple, string_value};
 
 use pgrx::pg_sys;
@@ -446,4 +447,29 @@ pub unsafe fn has_shared_locks(process: *mut pg_sys::PGPROC) -> bool {
             !next.is_null() && next != head
         })
     }
+}
+
+/// Takes over the access method's estimate of costs; up to 15 the planner's node has it without its arguments.
+pub fn set_cost_estimate(info: &mut pg_sys::IndexOptInfo, routine: &pg_sys::IndexAmRoutine) {
+    #[cfg(feature = "pg15")]
+    // SAFETY: the planner calls it with the arguments that it has (access/amapi.h).
+    {
+        info.amcostestimate = routine.amcostestimate.map(|estimate| unsafe {
+            core::mem::transmute::<*const core::ffi::c_void, unsafe extern "C-unwind" fn()>(
+                estimate as *const core::ffi::c_void,
+            )
+        });
+    }
+    #[cfg(not(feature = "pg15"))]
+    {
+        info.amcostestimate = routine.amcostestimate;
+    }
+}
+
+/// Does the key of an order descend? 18 says it by a comparison, versions before by a strategy of B-trees.
+pub fn descends(key: &pg_sys::PathKey) -> bool {
+    #[cfg(not(feature = "pg18"))]
+    return key.pk_strategy == pg_sys::BTGreaterStrategyNumber as i32;
+    #[cfg(feature = "pg18")]
+    return key.pk_cmptype == pg_sys::CompareType::COMPARE_GT;
 }

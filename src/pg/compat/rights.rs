@@ -90,7 +90,7 @@ impl Rights {
 
 /// # Safety
 /// `set` must be NULL or valid.
-unsafe fn members(set: *mut pg_sys::Bitmapset, mut visit: impl FnMut(i16)) {
+pub(in crate::pg) unsafe fn members(set: *mut pg_sys::Bitmapset, mut visit: impl FnMut(i16)) {
     let mut member = -1;
     loop {
         // SAFETY: by the contract; NULL is an empty set.
