@@ -463,7 +463,7 @@ COMMENT ON COLUMN steward.index_suggestions.cost_before IS 'Cost of the whole wo
 COMMENT ON COLUMN steward.index_suggestions.cost_after IS 'The same with all of them';
 COMMENT ON COLUMN steward.index_suggestions.improvement_pct IS 'Share of that cost which would be lost again without this one, all others there';
 COMMENT ON COLUMN steward.index_suggestions.queries IS 'Query ids of statements whose plans use it';
-COMMENT ON COLUMN steward.index_suggestions.write_cost IS 'What keeping it up to date would have cost since statistics of the table began, in the unit of cost_before';
+COMMENT ON COLUMN steward.index_suggestions.write_cost IS 'What keeping it up to date would have cost in this workload, in the unit of cost_before';
 COMMENT ON COLUMN steward.index_suggestions.reason IS 'The evidence: cost of each statement before and after, rows written, what the choice may have missed';
 COMMENT ON COLUMN steward.index_suggestions.confidence IS 'high, medium or low';
 COMMENT ON COLUMN steward.index_suggestions.rejection IS 'Why it was rejected';
@@ -478,31 +478,25 @@ COMMENT ON FUNCTION steward.suggested(text[], interval, bigint, integer) IS 'Wha
 CREATE FUNCTION steward.suggest_indexes(storage_budget bigint DEFAULT NULL, since interval DEFAULT interval '1 day',
                                         queries text[] DEFAULT NULL, max_indexes_per_table integer DEFAULT NULL)
     RETURNS SETOF steward.index_suggestions
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-    SET client_min_messages = notice
-    AS $$
-    #variable_conflict use_column
-    BEGIN
-        RETURN QUERY
-        WITH found AS MATERIALIZED (
-            SELECT * FROM steward.suggested(queries, since, storage_budget, max_indexes_per_table)
-        ), kept AS (
+    -- The names in a body of this form are bound now: the caller's search path is for his queries.
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    BEGIN ATOMIC
+        WITH kept AS (
             INSERT INTO steward.index_suggestions AS s (relation, ddl, kind, columns, size_bytes, cost_before, cost_after,
                 improvement_pct, queries, write_cost, reason, confidence)
             SELECT f.relation, f.ddl, f.kind, f.columns, f.size_bytes, f.cost_before, f.cost_after, f.improvement_pct,
                    f.queries_helped::pg_catalog.int8[], f.write_cost, f.reason, f.confidence
-            FROM found AS f
+            FROM steward.suggested(suggest_indexes.queries, since, storage_budget, max_indexes_per_table) AS f
             ON CONFLICT (ddl) DO UPDATE SET
                 relation = excluded.relation, size_bytes = excluded.size_bytes, cost_before = excluded.cost_before,
                 cost_after = excluded.cost_after, improvement_pct = excluded.improvement_pct, queries = excluded.queries,
                 write_cost = excluded.write_cost, reason = excluded.reason, confidence = excluded.confidence,
                 updated_at = pg_catalog.now(),
-                status = CASE WHEN s.status OPERATOR(pg_catalog.=) ANY ('{rolled_back,failed}') THEN 'proposed' ELSE s.status END
+                status = CASE WHEN s.status IN ('rolled_back', 'failed') THEN 'proposed' ELSE s.status END
             RETURNING s.*
         )
-        SELECT * FROM kept WHERE kept.status OPERATOR(pg_catalog.<>) 'rejected' ORDER BY kept.improvement_pct DESC, kept.suggestion_id;
-    END
-    $$;
+        SELECT * FROM kept WHERE kept.status <> 'rejected' ORDER BY kept.improvement_pct DESC, kept.suggestion_id;
+    END;
 COMMENT ON FUNCTION steward.suggest_indexes(bigint, interval, text[], integer) IS 'Indexes for what was captured within some time, or for a list of queries: chosen under a budget of bytes and of indexes per table, proved by the planner, and kept in steward.index_suggestions';
 
 CREATE FUNCTION steward.reject_suggestion(id bigint, reason text DEFAULT NULL) RETURNS boolean

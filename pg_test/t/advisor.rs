@@ -125,3 +125,23 @@ fn captured_statements_are_the_workload() {
         FROM steward.index_suggestions WHERE columns = '{customer}'";
     assert_eq!(text(&mut client, reason), "true");
 }
+
+/// An index that is written to more than it is read is none to have.
+#[test]
+fn what_is_written_all_the_time_gets_no_index() {
+    let mut client = database("written");
+    client.batch_execute("CREATE TABLE log (id int, kind int); INSERT INTO log SELECT i, i % 1000 FROM generate_series(1, 20000) AS i;
+        ANALYZE log").expect("log");
+    client.batch_execute("SELECT steward.statements_reset()").expect("reset");
+    client.query("SELECT id FROM log WHERE kind = $1", &[&7]).expect("query");
+    client.query("SELECT total FROM orders WHERE customer = $1", &[&7]).expect("query");
+    for _ in 0..10 {
+        client.batch_execute("INSERT INTO log SELECT id, customer FROM orders").expect("insert");
+    }
+    client.batch_execute("SELECT 1").expect("flush");
+    let found = "SELECT coalesce(string_agg(ddl, ';'), '') FROM steward.suggest_indexes()";
+    assert!(steward_test::wait_until(std::time::Duration::from_secs(30), || {
+        text(&mut client, found).contains("btree (customer)")
+    }));
+    assert!(!text(&mut client, found).contains("kind"));
+}

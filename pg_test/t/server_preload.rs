@@ -6,7 +6,7 @@ use postgres::Client;
 const HINT: &str = "Add pg_steward to shared_preload_libraries and restart the server.";
 
 /// Calls of every function that needs shared memory, and the views that stand on them.
-const NEED_PRELOAD: [&str; 26] = [
+const NEED_PRELOAD: [&str; 28] = [
     "SELECT * FROM steward.statements",
     "SELECT * FROM steward.statements_info",
     "SELECT * FROM steward.slow_queries",

@@ -51,6 +51,7 @@ pub struct Suggestion {
     pub queries: Vec<Use>,
     /// Share of the workload's cost that is missed at most.
     pub gap: f64,
+    /// Rows that the workload wrote to the table.
     pub rows_written: f64,
     pub has_statistics: bool,
 }
@@ -219,10 +220,11 @@ fn problem(statements: &[Statement], pool: &Pool, asked: &Asked) -> Problem {
             options: options(statement, pool, until_ns),
         })
         .collect();
+    let written = written(statements);
     let unit = workload::unit(statements.iter().map(|statement| (&statement.source, statement.cost)));
     let facts = |number: usize| IndexFacts {
         size_bytes: size::size_bytes(pool.indexes[number]) as u64,
-        write_cost: write_cost(pool.indexes[number]) * unit,
+        write_cost: write_cost(pool.indexes[number], &written) * unit,
         table: pool.candidates[number].relation,
         standing: Standing::Free,
     };
@@ -237,10 +239,22 @@ fn problem(statements: &[Statement], pool: &Pool, asked: &Asked) -> Problem {
     }
 }
 
-/// What writing to the index has cost since statistics began, in the planner's units: for each entry the way down (as
-/// btcostestimate counts it: 50 operators a level), the entry, and a tenth of a page from elsewhere.
-fn write_cost(index: Hypothetical) -> f64 {
-    let entries = statistics::rows_written(index.relation()) * index.fraction();
+/// Rows that the workload inserted into each table, or updated other than by HOT updates.
+fn written(statements: &[Statement]) -> HashMap<u32, f64> {
+    let mut written = HashMap::new();
+    for statement in statements {
+        if let Some((relation, is_update)) = statement.subject.written() {
+            let share = if is_update { statistics::not_hot_share(relation) } else { 1.0 };
+            *written.entry(relation).or_default() += statement.source.rows * share;
+        }
+    }
+    written
+}
+
+/// What writing to the index would have cost, in the planner's units: for each entry the way down (as btcostestimate counts
+/// it: 50 operators a level), the entry, and a tenth of a page from elsewhere.
+fn write_cost(index: Hypothetical, written: &HashMap<u32, f64>) -> f64 {
+    let entries = written.get(&index.relation()).copied().unwrap_or_default() * index.fraction();
     let descent = f64::from(index.growth().height + 1) * 50.0 * 0.0025;
     entries * (descent + 0.005 + 0.4)
 }
@@ -251,6 +265,7 @@ fn explained(statements: &[Statement], pool: &Pool, problem: &Problem, choice: &
     let all = choice.cost_without_any.max(f64::MIN_POSITIVE);
     let mut uses: Vec<Vec<Use>> = vec![Vec::new(); chosen.len()];
     let (mut before, mut after) = (0.0, 0.0);
+    let written = written(statements);
     for (statement, costs) in statements.iter().zip(&problem.queries) {
         pgrx::check_for_interrupts!();
         let planned = statement.subject.plan_guarded(&chosen, &[]);
@@ -286,7 +301,7 @@ fn explained(statements: &[Statement], pool: &Pool, problem: &Problem, choice: &
             saved: choice.contributions[place],
             queries,
             gap: choice.gap(),
-            rows_written: statistics::rows_written(pool.candidates[*number as usize].relation),
+            rows_written: written.get(&pool.candidates[*number as usize].relation).copied().unwrap_or_default(),
             has_statistics: statistics::table_size(pool.candidates[*number as usize].relation).0 > 0.0,
         })
         .collect();

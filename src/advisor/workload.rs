@@ -14,6 +14,8 @@ pub struct Source {
     pub calls: f64,
     /// 0 when it is not known.
     pub total_ms: f64,
+    /// Rows returned or changed by all calls; 0 when it is not known.
+    pub rows: f64,
 }
 
 impl Source {
@@ -40,7 +42,7 @@ pub fn unit<'a>(statements: impl Iterator<Item = (&'a Source, f64)>) -> f64 {
 /// What was captured of this database and ran within this time.
 pub fn captured(since_ms: i64) -> Vec<Source> {
     let rows = spi::rows(
-        c"SELECT s.queryid::pg_catalog.text, s.query, pg_catalog.sum(s.calls)::pg_catalog.text, pg_catalog.sum(s.total_exec_time)::pg_catalog.text
+        c"SELECT s.queryid::pg_catalog.text, s.query, pg_catalog.sum(s.calls)::pg_catalog.text, pg_catalog.sum(s.total_exec_time)::pg_catalog.text, pg_catalog.sum(s.rows)::pg_catalog.text
           FROM steward.statements AS s
           WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
             AND s.calls > 0 AND s.query IS NOT NULL
@@ -60,10 +62,11 @@ fn source(row: Vec<Option<String>>) -> Option<Source> {
         text: next()?,
         calls: next()?.parse().ok()?,
         total_ms: next()?.parse().ok()?,
+        rows: next()?.parse().ok()?,
     })
 }
 
 /// What the caller gave, each to be run as often as the others.
 pub fn given(texts: Vec<String>) -> Vec<Source> {
-    texts.into_iter().map(|text| Source { query_id: 0, text, calls: 1.0, total_ms: 0.0 }).collect()
+    texts.into_iter().map(|text| Source { query_id: 0, text, calls: 1.0, total_ms: 0.0, rows: 0.0 }).collect()
 }

@@ -148,11 +148,11 @@ unsafe fn add_widths(slot: &pg_sys::AttStatsSlot, is_variable: bool, widths: &mu
     }
 }
 
-/// Rows inserted and updated, other than by HOT updates, since statistics of the table began.
-pub fn rows_written(relation: u32) -> f64 {
+/// Share of the updates of a table that were no HOT updates, so that each wrote to every index; 1 when none is known.
+pub fn not_hot_share(relation: u32) -> f64 {
     let rows = super::spi::rows(
-        c"SELECT (n_tup_ins + n_tup_upd - n_tup_hot_upd)::pg_catalog.text FROM pg_catalog.pg_stat_all_tables WHERE relid = $1::pg_catalog.text::pg_catalog.oid",
+        c"SELECT (1 - n_tup_hot_upd::pg_catalog.float8 / n_tup_upd)::pg_catalog.text FROM pg_catalog.pg_stat_all_tables WHERE relid = $1::pg_catalog.text::pg_catalog.oid AND n_tup_upd > 0",
         &[&relation.to_string()],
     );
-    rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(0.0)
+    rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(1.0)
 }

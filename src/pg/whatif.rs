@@ -241,6 +241,20 @@ impl Subject {
         super::bind::Types::new(self.types, self.parameters)
     }
 
+    /// The table that it writes new rows or new versions of rows to, and whether they are versions. `None`: it writes none.
+    pub fn written(self) -> Option<(u32, bool)> {
+        use pg_sys::CmdType::{CMD_INSERT, CMD_UPDATE};
+        // SAFETY: the queries are alive; a target is an entry of the query's own table.
+        unsafe {
+            pointers::<pg_sys::Query>(self.queries).find_map(|query| {
+                let place = (*query).resultRelation.checked_sub(1).filter(|place| *place >= 0)?;
+                let entry = pointers::<pg_sys::RangeTblEntry>((*query).rtable).nth(place as usize)?;
+                let command = (*query).commandType;
+                [CMD_INSERT, CMD_UPDATE].contains(&command).then(|| ((*entry).relid.to_u32(), command == CMD_UPDATE))
+            })
+        }
+    }
+
     /// Postgres's own check whether the current user may run it. Raises what Postgres raises.
     pub fn check_rights(self) {
         let mut facts = Facts { rights: Some(Rights::none()), ..Facts::default() };

@@ -26,10 +26,10 @@ FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
 WHERE p.pronamespace = 'steward'::regnamespace
 ORDER BY p.oid::regprocedure::text COLLATE "C";
 
--- A function in SQL or PL/pgSQL pins its search_path.
+-- A function in SQL or PL/pgSQL pins its search_path, unless its names were bound when it was made.
 SELECT p.oid::regprocedure AS without_search_path
 FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
-WHERE p.pronamespace = 'steward'::regnamespace AND l.lanname <> 'c'
+WHERE p.pronamespace = 'steward'::regnamespace AND l.lanname <> 'c' AND p.prosqlbody IS NULL
   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
 
 -- Who may do what with relations, besides their owner.

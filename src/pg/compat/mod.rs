@@ -452,13 +452,14 @@ pub unsafe fn has_shared_locks(process: *mut pg_sys::PGPROC) -> bool {
 /// Takes over the access method's estimate of costs; up to 15 the planner's node has it without its arguments.
 pub fn set_cost_estimate(info: &mut pg_sys::IndexOptInfo, routine: &pg_sys::IndexAmRoutine) {
     #[cfg(feature = "pg15")]
-    // SAFETY: the planner calls it with the arguments that it has (access/amapi.h).
     {
-        info.amcostestimate = routine.amcostestimate.map(|estimate| unsafe {
-            core::mem::transmute::<*const core::ffi::c_void, unsafe extern "C-unwind" fn()>(
-                estimate as *const core::ffi::c_void,
-            )
-        });
+        let estimate =
+            routine.amcostestimate.map_or(core::ptr::null(), |estimate| estimate as *const core::ffi::c_void);
+        // SAFETY: one function pointer for another, and NULL for None; the planner calls it with the arguments that it
+        // has (access/amapi.h).
+        info.amcostestimate = unsafe {
+            core::mem::transmute::<*const core::ffi::c_void, Option<unsafe extern "C-unwind" fn()>>(estimate)
+        };
     }
     #[cfg(not(feature = "pg15"))]
     {
