@@ -51,6 +51,24 @@ fn statements_of_the_session_are_planned_as_ever() {
     assert!(plan(&mut client, "SELECT * FROM orders WHERE customer = 7").contains("Seq Scan on orders"));
 }
 
+/// A question within a question: each is answered as if alone.
+#[test]
+fn questions_within_questions() {
+    let mut client = database("nested");
+    client
+        .batch_execute(
+            "CREATE FUNCTION asks() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+                 ASSERT (SELECT cost_after < cost_before FROM steward.what_if(
+                     'SELECT * FROM orders WHERE total = 7', '{CREATE INDEX ON orders (total)}'));
+                 RETURN 7; END $$",
+        )
+        .expect("asks");
+    let tried =
+        "SELECT cost_after < cost_before AND indexes_used = '{CREATE INDEX ON orders (customer)}' FROM steward.what_if(
+        'SELECT * FROM orders WHERE customer = asks()', '{CREATE INDEX ON orders (customer)}')";
+    assert!(client.query_one(tried, &[]).expect("what_if").get::<_, bool>(0));
+}
+
 /// A function that the planner evaluates plans its own statements, which run.
 #[test]
 fn what_runs_while_a_query_is_planned_sees_no_index_that_does_not_exist() {

@@ -293,7 +293,8 @@ impl Subject {
                 index.set_id(number);
             }
             let planning = own_list(parameters);
-            BELIEF.set(Belief {
+            // A function that is evaluated while we plan may ask, too.
+            let outer = BELIEF.replace(Belief {
                 planning,
                 added: added.as_ptr(),
                 added_count: added.len(),
@@ -310,7 +311,7 @@ impl Subject {
                 planned.cost += (*(*statement).planTree).total_cost;
                 walk_all(&*statement, &mut planned);
             }
-            BELIEF.set(NOTHING);
+            BELIEF.set(outer);
             pg_sys::CurrentMemoryContext = before;
         }
         planned
