@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a throw-away Postgres with pg_steward, loads TPC-H data, runs a workload, and shows what was captured and what the cache does.
+# Starts a throw-away Postgres with pg_steward, loads TPC-H data, runs a workload, and shows what was captured, what the cache does and which indexes would help.
 # usage: PG_CONFIG=... tools/demo.sh start     (the demo; replaces an earlier one and leaves the server running)
 #        PG_CONFIG=... tools/demo.sh show      (shows again what the running demo has captured)
 #        tools/demo.sh stop                    (stops the server and deletes its data)
@@ -148,6 +148,7 @@ wait_for_worker() {
 show() {
     run_psql -d demo -f "$REPO_DIR/pg_test/demo/show.sql"
     run_psql -d demo -f "$REPO_DIR/pg_test/demo/cache.sql"
+    run_psql -d demo -f "$REPO_DIR/pg_test/demo/advisor.sql"
 }
 
 say_how_to_go_on() {
