@@ -4,7 +4,15 @@ use steward_core::advisor::candidate::{Method, candidates};
 use steward_core::advisor::demand::{Demand, Key, OrderKey, Term, TermKind};
 
 fn key(sql: &str, attribute: i16, n_distinct: f64) -> Key {
-    Key { sql: sql.into(), attribute, width_bytes: 8.0, n_distinct, correlation: 0.0, is_ordered: true }
+    Key {
+        sql: sql.into(),
+        attribute,
+        width_bytes: 8.0,
+        max_width_bytes: 8.0,
+        n_distinct,
+        correlation: 0.0,
+        is_ordered: true,
+    }
 }
 
 fn term(key: Key, kind: TermKind, selectivity: f64) -> Term {
@@ -71,7 +79,7 @@ fn predicates_are_made_of_what_is_asked_again() {
 fn no_index_for_a_small_table_or_a_key_too_wide() {
     let terms = vec![term(key("many", 3, 9_000.0), TermKind::Equal, 0.0001)];
     assert_eq!(ddls(&Demand { terms: terms.clone(), pages: 5.0, ..demand() }), [""; 0]);
-    let wide = Key { width_bytes: 3_000.0, ..key("text", 1, 10.0) };
+    let wide = Key { width_bytes: 100.0, max_width_bytes: f64::INFINITY, ..key("text", 1, 10.0) };
     let found = ddls(&Demand { terms: vec![term(wide, TermKind::Equal, 0.1)], ..demand() });
     assert_eq!(found, ["hash (text)"], "its hash is not");
 }

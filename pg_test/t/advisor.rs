@@ -163,3 +163,110 @@ fn what_is_written_all_the_time_gets_no_index() {
     }));
     assert!(!text(&mut client, found).contains("kind"));
 }
+
+/// Captured statements are planned as who ran them: planning runs functions, and a trap must not catch the owner's rights.
+#[test]
+fn functions_in_captured_statements_run_as_who_ran_them() {
+    let mut client = database("trap");
+    client.batch_execute("CREATE ROLE trapper LOGIN; GRANT CREATE ON SCHEMA public TO trapper").expect("role");
+    let mut trapper = server().client_as("trapper", "trap").expect("trapper");
+    trapper
+        .batch_execute(
+            "CREATE FUNCTION grab() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+                 BEGIN EXECUTE 'ALTER ROLE trapper SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END; RETURN 7; END $$;
+             CREATE FUNCTION trap() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN public.grab(); END $$;
+             CREATE TABLE bait (a int); INSERT INTO bait SELECT i FROM generate_series(1, 20000) AS i; ANALYZE bait",
+        )
+        .expect("trap");
+    // Often enough to count beside what the test itself asks.
+    for _ in 0..300 {
+        trapper.query("SELECT * FROM bait WHERE a = trap()", &[]).expect("query");
+    }
+    let found = "SELECT coalesce(string_agg(ddl, ';'), '') FROM steward.suggest_indexes()";
+    assert!(steward_test::wait_until(std::time::Duration::from_secs(30), || {
+        // What a session has counted is brought out by its next transaction.
+        trapper.batch_execute("SELECT 1").expect("flush");
+        text(&mut client, found).contains("bait")
+    }));
+    assert_eq!(text(&mut client, "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'trapper'"), "false");
+    assert_eq!(text(&mut client, "SELECT current_user::text"), "postgres");
+}
+
+/// A statement that fails, whenever it does, leaves out itself; a cancel ends the call.
+#[test]
+fn one_statement_does_not_spoil_the_others() {
+    let mut client = database("spoilt");
+    client
+        .batch_execute(
+            "CREATE FUNCTION twice() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                 IF coalesce(nullif(current_setting('x.n', true), ''), '0')::int > 0 THEN RAISE 'boom'; END IF;
+                 PERFORM set_config('x.n', '1', false); RETURN 5; END $$;
+             CREATE FUNCTION sleepy() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN 5; END $$",
+        )
+        .expect("functions");
+    let suggested = |second: &str| {
+        format!(
+            "SELECT coalesce(string_agg(ddl, ';'), '') FROM steward.suggest_indexes(queries => array[
+                 'SELECT id FROM orders WHERE total = {second}()', 'SELECT * FROM orders WHERE customer = 7'])"
+        )
+    };
+    assert!(text(&mut client, &suggested("twice")).contains("(customer)"));
+    client.batch_execute("SET statement_timeout = '500ms'").expect("timeout");
+    let error = client.query_one(&suggested("sleepy"), &[]).expect_err("a timeout");
+    assert_eq!(error.code().expect("code").code(), "57014");
+}
+
+/// An error that a function catches while we plan is none of the planning's.
+#[test]
+fn an_error_that_is_caught_within_changes_nothing() {
+    let mut client = database("caught");
+    client
+        .batch_execute(
+            "CREATE FUNCTION catcher() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                 BEGIN PERFORM 1 / 0; EXCEPTION WHEN OTHERS THEN RETURN 7; END; RETURN 7; END $$",
+        )
+        .expect("catcher");
+    let tried = "SELECT cost_after < cost_before FROM steward.what_if(
+        'SELECT * FROM orders WHERE customer = catcher()', '{CREATE INDEX ON orders (customer)}')";
+    assert!(client.query_one(tried, &[]).expect("what_if").get::<_, bool>(0));
+    let found = "SELECT coalesce(string_agg(ddl, ';'), '') FROM steward.suggest_indexes(
+        queries => array['SELECT * FROM orders WHERE customer = catcher()'])";
+    assert!(text(&mut client, found).contains("(customer)"));
+}
+
+/// What is suggested can be built, and is about as large as was said.
+#[test]
+fn suggestions_can_be_built() {
+    let mut client = database("built");
+    client
+        .batch_execute(
+            "CREATE TABLE wide (id int, v text); ALTER TABLE wide ALTER v SET STORAGE PLAIN;
+             INSERT INTO wide SELECT i, CASE WHEN i % 100 = 0 THEN (SELECT string_agg(md5((i * n)::text), '')
+                 FROM generate_series(1, 100) AS n) ELSE md5(i::text) END FROM generate_series(1, 20000) AS i; ANALYZE wide;
+             CREATE SCHEMA aside; CREATE FUNCTION aside.norm(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 % 7000';
+             SET search_path = public, aside;
+             CREATE TABLE parts (k int, w text) PARTITION BY LIST (k); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+             INSERT INTO parts SELECT 1, md5(i::text) FROM generate_series(1, 60000) AS i",
+        )
+        .expect("tables");
+    client.batch_execute("VACUUM ANALYZE parts").expect("vacuum");
+    let rows = client
+        .query(
+            "SELECT ddl, size_bytes FROM steward.suggest_indexes(queries => array[
+                 'SELECT id FROM wide WHERE v = ''x''', 'SELECT total FROM orders WHERE norm(total) = 5',
+                 'SELECT w FROM parts WHERE w = ''x'''])",
+            &[],
+        )
+        .expect("suggestions");
+    assert!(rows.len() >= 2, "{}", rows.len());
+    client.batch_execute("SET search_path = pg_catalog").expect("path");
+    for row in rows {
+        let (ddl, estimated): (String, i64) = (row.get(0), row.get(1));
+        let ddl = ddl.replace("CREATE INDEX ON", "CREATE INDEX built ON");
+        client.batch_execute(&ddl).unwrap_or_else(|error| panic!("{ddl}: {error:?}"));
+        let size = "SELECT sum(pg_relation_size(relid))::bigint FROM pg_partition_tree('public.built'::regclass)";
+        let size: i64 = client.query_one(size, &[]).expect("size").get(0);
+        assert!((estimated - size).abs() * 4 < size, "{ddl}: {estimated}, in fact {size}");
+        client.batch_execute("DROP INDEX public.built").expect("drop");
+    }
+}

@@ -224,3 +224,45 @@ fn a_pipeline_that_ends_with_analyze() {
         assert_ne!(reader.agrees("after the pipeline", query), before, "{query}");
     }
 }
+
+/// Functions of Postgres's own that ask about the role or the session are no reason to believe a declaration.
+#[test]
+fn a_function_that_asks_about_the_role_in_other_words() {
+    let mut world = World::new(server(), "words");
+    world.boss.run(
+        "CREATE ROLE @admin; CREATE TABLE sec (v int); INSERT INTO sec VALUES (1); GRANT SELECT ON sec TO PUBLIC;
+         CREATE FUNCTION is_admin() RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT pg_has_role('@admin', 'member') $$;
+         CREATE FUNCTION me() RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN getpgusername(); END $$;
+         ALTER TABLE sec ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON sec USING (is_admin())",
+    );
+    let (mut ann, mut bob) = (world.role("ann"), world.role("bob"));
+    world.boss.run("GRANT @admin TO @ann");
+    for _ in 0..3 {
+        assert_eq!(ann.agrees("ann", "SELECT v FROM sec").rows().join(""), "[{\"v\":1}]");
+        assert_eq!(bob.agrees("bob", "SELECT v FROM sec").rows().join(""), "[]");
+        ann.agrees("ann", "SELECT me()");
+        bob.agrees("bob", "SELECT me()");
+    }
+    world.boss.run("REVOKE @admin FROM @ann");
+    assert_eq!(ann.agrees("revoked", "SELECT v FROM sec").rows().join(""), "[]");
+}
+
+/// The type of what is assigned to is not always written down.
+#[test]
+fn text_that_becomes_a_date_without_a_word_of_it() {
+    let mut world = World::new(server(), "unsaid");
+    world.boss.run(
+        "CREATE TABLE trec (d timestamptz, n int); INSERT INTO trec VALUES ('2020-01-01', 1);
+         CREATE FUNCTION f_rec(x text) RETURNS text LANGUAGE plpgsql STABLE AS
+             $$ DECLARE r record; BEGIN SELECT * INTO r FROM trec LIMIT 1; r.d := x; RETURN r.d::text; END $$;
+         CREATE FUNCTION f_poly(x text, e anyelement) RETURNS anyelement LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN x; END $$;
+         CREATE FUNCTION f_polyv(x text, e anyelement) RETURNS text LANGUAGE plpgsql STABLE AS
+             $$ BEGIN e := x; RETURN e; END $$",
+    );
+    for call in ["f_rec('now')", "f_poly('now', d)::text", "f_polyv('now', d)"] {
+        let query = format!("SELECT {call} AS r FROM trec");
+        world.boss.cached(&query);
+        world.boss.cached(&query);
+        assert_ne!(world.boss.reason(&query), "", "{call}");
+    }
+}

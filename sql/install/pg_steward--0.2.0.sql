@@ -1095,8 +1095,6 @@ COMMENT ON FUNCTION steward.explain_suggestion(bigint) IS 'All that is known of 
 REVOKE ALL ON FUNCTION steward.what_if(text, text[], regclass[], jsonb), steward.suggested(text[], interval, bigint, integer),
     steward.suggest_indexes(bigint, interval, text[], integer), steward.reject_suggestion(bigint, text),
     steward.explain_suggestion(bigint) FROM PUBLIC;
-GRANT SELECT ON steward.index_suggestions TO pg_read_all_stats;
-GRANT EXECUTE ON FUNCTION steward.explain_suggestion(bigint) TO pg_read_all_stats;
 SELECT pg_catalog.pg_extension_config_dump('steward.index_suggestions', '');
 /* </end connected objects> */
 

@@ -6,10 +6,10 @@ use crate::error::{self, raise};
 use crate::pg::bind;
 use crate::pg::function::{Call, guarded, plain_function};
 use crate::pg::hypothetical::{self, Definition, Hypothetical};
-use crate::pg::relations;
 use crate::pg::srf::{self, Value};
 use crate::pg::text;
 use crate::pg::whatif::{self, Draft, Planned, Subject, Used};
+use crate::pg::{relations, statistics};
 use pgrx::pg_sys;
 use steward_core::error::AdvisorError;
 
@@ -108,7 +108,7 @@ fn definition(text: Option<&[u8]>) -> Hypothetical {
     let definition = hypothetical::define(text);
     guarded(move || {
         let index = indexed(definition).unwrap_or_else(|refused| raise(refused));
-        size::estimate(index);
+        size::estimate(index, statistics::family_size(index.relation()));
         index
     })
 }
@@ -148,7 +148,7 @@ fn plan_twice(call: Call, subject: Subject, added: &[Hypothetical]) -> (Planned,
         Ok(parameters) => parameters,
         Err(refusal) => guarded(move || raise(refusal.error())),
     });
-    let hidden = call.oid_array(DROP);
+    let Some(hidden) = call.oid_array(DROP) else { guarded(|| raise(AdvisorError::NullArgument("drop"))) };
     guarded(move || refuse_others(hidden));
     (subject.plan(parameters, &[], &[]), subject.plan(parameters, added, hidden))
 }

@@ -1,23 +1,21 @@
 //! What the hooks of `pg` call.
 
 use super::Advisor;
+use crate::pg::whatif;
 use crate::pg::xact::XactObserver;
-use crate::pg::{harvest, whatif};
 
 impl XactObserver for Advisor {
     #[inline(always)]
     fn committed() {}
 
     fn aborted() {
-        whatif::forget();
-        harvest::forget();
+        whatif::forget(0);
     }
 
     fn subtransaction_starts(_id: u32) {}
 
-    fn subtransaction_aborted(_id: u32) {
-        whatif::forget();
-        harvest::forget();
+    fn subtransaction_aborted(id: u32) {
+        whatif::forget(id);
     }
 
     fn session_ends() {}

@@ -1,7 +1,7 @@
 //! How large a hypothetical index would be. Under a guard.
 
 use crate::pg::hypothetical::{Growth, Hypothetical, Method};
-use crate::pg::statistics::{self, ColumnFacts};
+use crate::pg::statistics::ColumnFacts;
 use steward_core::advisor::size::brin::{self, BrinShape};
 use steward_core::advisor::size::btree::{self, BtreeShape};
 use steward_core::advisor::size::gin::{self, GinElements, GinShape};
@@ -21,8 +21,7 @@ const MAINTENANCE_BYTES: f64 = 67_108_864.0;
 pub const PAGE_BYTES: f64 = 8192.0;
 
 /// Estimates its size, and tells the planner.
-pub fn estimate(index: Hypothetical) {
-    let (rows, heap_pages) = statistics::table_size(index.relation());
+pub fn estimate(index: Hypothetical, (rows, heap_pages): (f64, f64)) {
     let rows = if rows > 0.0 { rows } else { USUAL_ROWS };
     let (columns, keys) = index.columns(rows);
     index.set_growth(match index.method() {
@@ -33,9 +32,8 @@ pub fn estimate(index: Hypothetical) {
     });
 }
 
-/// Bytes that it would have now.
-pub fn size_bytes(index: Hypothetical) -> f64 {
-    let (rows, heap_pages) = statistics::table_size(index.relation());
+/// Bytes that it would have on a table of so many rows and pages.
+pub fn size_bytes(index: Hypothetical, (rows, heap_pages): (f64, f64)) -> f64 {
     let growth = index.growth();
     let pages =
         growth.fixed_pages + growth.pages_per_row * rows * index.fraction() + growth.pages_per_heap_page * heap_pages;

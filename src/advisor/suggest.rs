@@ -8,7 +8,7 @@ use super::size;
 use super::workload::{self, Source};
 use crate::pg::hypothetical::{self, Definition, Hypothetical};
 use crate::pg::whatif::{self, Draft, Subject, Used};
-use crate::pg::{clock, harvest, session, shield, statistics};
+use crate::pg::{clock, harvest, session, shield, spi, statistics};
 use serde_json::json;
 use std::collections::HashMap;
 use steward_core::advisor::candidate::{self, Candidate};
@@ -128,11 +128,13 @@ struct Pool {
     numbers: HashMap<String, u32>,
     candidates: Vec<Candidate>,
     indexes: Vec<Hypothetical>,
+    /// Rows and pages of the table of each.
+    tables: Vec<(f64, f64)>,
 }
 
 impl Pool {
     /// The number of a candidate; `None` for one that cannot be built, or when there are too many.
-    fn number(&mut self, candidate: Candidate) -> Option<u32> {
+    fn number(&mut self, candidate: Candidate, table: (f64, f64)) -> Option<u32> {
         let ddl = candidate.ddl();
         if let Some(number) = self.numbers.get(&ddl) {
             return Some(*number);
@@ -140,17 +142,13 @@ impl Pool {
         if self.indexes.len() >= MAX_CANDIDATES {
             return None;
         }
-        let index = shield::in_subtransaction(|| match hypothetical::define_guarded(ddl.as_bytes()) {
-            Definition::Index(index) => {
-                size::estimate(index);
-                Some(index)
-            }
-            _ => None,
-        })??;
+        let Definition::Index(index) = hypothetical::define_guarded(ddl.as_bytes()) else { return None };
+        size::estimate(index, table);
         let number = self.indexes.len() as u32;
         self.numbers.insert(ddl, number);
         self.candidates.push(candidate);
         self.indexes.push(index);
+        self.tables.push(table);
         Some(number)
     }
 
@@ -159,17 +157,32 @@ impl Pool {
     }
 }
 
+/// Work about a statement, as the role that ran it: planning runs functions. What fails is left out.
+fn careful<R>(source: &Source, work: impl FnOnce() -> R) -> Option<R> {
+    shield::attempt(|| match source.user {
+        Some(user) => session::as_user(user, work),
+        None => work(),
+    })
+}
+
 /// A statement with its candidates. `None`: it cannot be planned here, or not by this caller.
 fn statement(source: Source, pool: &mut Pool) -> Option<Statement> {
-    let (subject, cost, demands) = shield::in_subtransaction(|| {
+    let (subject, cost, demands) = careful(&source, || {
         let Draft::Subject(subject) = whatif::draft_guarded(source.text.as_bytes()) else { return None };
         subject.check_rights_guarded();
         let mut cost = 0.0;
-        let demands = harvest::collect(|| cost = subject.plan_guarded(&[], &[]).cost);
+        // What is found is written down for whoever builds it, under whatever search path.
+        let demands = spi::with_own_search_path(|| harvest::collect(|| cost = subject.plan_guarded(&[], &[]).cost));
         Some((subject, cost, demands))
     })??;
-    let mut candidates: Vec<u32> =
-        demands.iter().flat_map(candidate::candidates).filter_map(|candidate| pool.number(candidate)).collect();
+    let mut candidates = Vec::new();
+    for demand in &demands {
+        for candidate in candidate::candidates(demand) {
+            let table = (demand.rows, demand.pages);
+            let number = careful(&source, || spi::with_own_search_path(|| pool.number(candidate, table)));
+            candidates.extend(number.flatten());
+        }
+    }
     candidates.sort_unstable();
     candidates.dedup();
     Some(Statement { source, subject, cost, candidates })
@@ -183,7 +196,10 @@ fn options(statement: &Statement, pool: &Pool, until_ns: u64) -> Vec<CostOption>
         if numbers.is_empty() || clock::monotonic_ns() > until_ns {
             return Vec::new();
         }
-        let planned = statement.subject.plan_guarded(&pool.of(numbers), &[]);
+        let Some(planned) = careful(&statement.source, || statement.subject.plan_guarded(&pool.of(numbers), &[]))
+        else {
+            return Vec::new();
+        };
         let used: Vec<u32> = planned
             .used()
             .filter_map(|used| match used {
@@ -223,7 +239,7 @@ fn problem(statements: &[Statement], pool: &Pool, asked: &Asked) -> Problem {
     let written = written(statements);
     let unit = workload::unit(statements.iter().map(|statement| (&statement.source, statement.cost)));
     let facts = |number: usize| IndexFacts {
-        size_bytes: size::size_bytes(pool.indexes[number]) as u64,
+        size_bytes: size::size_bytes(pool.indexes[number], pool.tables[number]) as u64,
         write_cost: write_cost(pool.indexes[number], &written) * unit,
         table: pool.candidates[number].relation,
         standing: Standing::Free,
@@ -268,7 +284,9 @@ fn explained(statements: &[Statement], pool: &Pool, problem: &Problem, choice: &
     let written = written(statements);
     for (statement, costs) in statements.iter().zip(&problem.queries) {
         pgrx::check_for_interrupts!();
-        let planned = statement.subject.plan_guarded(&chosen, &[]);
+        let Some(planned) = careful(&statement.source, || statement.subject.plan_guarded(&chosen, &[])) else {
+            continue;
+        };
         before += costs.weight * statement.cost;
         after += costs.weight * planned.cost;
         for used in planned.used() {
@@ -302,7 +320,7 @@ fn explained(statements: &[Statement], pool: &Pool, problem: &Problem, choice: &
             queries,
             gap: choice.gap(),
             rows_written: written.get(&pool.candidates[*number as usize].relation).copied().unwrap_or_default(),
-            has_statistics: statistics::table_size(pool.candidates[*number as usize].relation).0 > 0.0,
+            has_statistics: statistics::family_size(pool.candidates[*number as usize].relation).0 > 0.0,
         })
         .collect();
     suggestions.sort_by(|a, b| b.saved.total_cmp(&a.saved));

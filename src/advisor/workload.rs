@@ -5,11 +5,16 @@ use crate::pg::spi;
 /// Statements that are looked at, those that took most time first.
 const MAX_STATEMENTS: &str = "200";
 
+/// A thousand years.
+const MAX_SINCE_MS: i64 = 1000 * 366 * 86_400_000;
+
 /// A statement with what it has cost so far.
 #[derive(Clone)]
 pub struct Source {
     /// 0 for one that the caller gave.
     pub query_id: i64,
+    /// Who ran it; `None`: it is the caller's.
+    pub user: Option<u32>,
     pub text: String,
     pub calls: f64,
     /// 0 when it is not known.
@@ -42,14 +47,14 @@ pub fn unit<'a>(statements: impl Iterator<Item = (&'a Source, f64)>) -> f64 {
 /// What was captured of this database and ran within this time.
 pub fn captured(since_ms: i64) -> Vec<Source> {
     let rows = spi::rows(
-        c"SELECT s.queryid::pg_catalog.text, s.query, pg_catalog.sum(s.calls)::pg_catalog.text, pg_catalog.sum(s.total_exec_time)::pg_catalog.text, pg_catalog.sum(s.rows)::pg_catalog.text
-          FROM steward.statements AS s
+        c"SELECT s.queryid::pg_catalog.text, s.query, pg_catalog.sum(s.calls)::pg_catalog.text, pg_catalog.sum(s.total_exec_time)::pg_catalog.text, pg_catalog.sum(s.rows)::pg_catalog.text, s.userid::pg_catalog.text
+          FROM steward.statements AS s JOIN pg_catalog.pg_roles AS a ON a.oid = s.userid
           WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
             AND s.calls > 0 AND s.query IS NOT NULL
             AND s.last_seen >= pg_catalog.now() - $1::pg_catalog.text::pg_catalog.interval
-          GROUP BY s.queryid, s.query
+          GROUP BY s.queryid, s.query, s.userid
           ORDER BY pg_catalog.sum(s.total_exec_time) DESC LIMIT $2::pg_catalog.int8",
-        &[&format!("{since_ms} milliseconds"), MAX_STATEMENTS],
+        &[&format!("{} milliseconds", since_ms.clamp(0, MAX_SINCE_MS)), MAX_STATEMENTS],
     );
     rows.into_iter().filter_map(source).collect()
 }
@@ -63,10 +68,14 @@ fn source(row: Vec<Option<String>>) -> Option<Source> {
         calls: next()?.parse().ok()?,
         total_ms: next()?.parse().ok()?,
         rows: next()?.parse().ok()?,
+        user: Some(next()?.parse().ok()?),
     })
 }
 
 /// What the caller gave, each to be run as often as the others.
 pub fn given(texts: Vec<String>) -> Vec<Source> {
-    texts.into_iter().map(|text| Source { query_id: 0, text, calls: 1.0, total_ms: 0.0, rows: 0.0 }).collect()
+    texts
+        .into_iter()
+        .map(|text| Source { query_id: 0, user: None, text, calls: 1.0, total_ms: 0.0, rows: 0.0 })
+        .collect()
 }

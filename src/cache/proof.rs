@@ -244,8 +244,14 @@ fn is_believed(function: &Function) -> bool {
             || (!function.body.is_empty() && !reads::reaches_out(&function.body) && !calls_users(&function.body)))
 }
 
+/// Does a body call functions of users', or one of Postgres's that depends on more than its arguments and what is in every
+/// key?
 fn calls_users(source: &str) -> bool {
-    let is_users = |function: &u32| functions::describe(*function).is_none_or(|function| !function.is_builtin);
+    let is_users = |function: &u32| {
+        functions::describe(*function).is_none_or(|function| {
+            !function.is_builtin || function.volatility != b'i' && stable_builtin(&function.name) != Verdict::Safe
+        })
+    };
     let facts = body::read_body(source);
     let named = facts.names.iter().chain(&facts.fields).flat_map(|name| functions::named(name));
     let behind_operators = facts.operators.iter().flat_map(|operator| functions::of_operator(operator));

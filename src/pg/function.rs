@@ -126,23 +126,26 @@ impl Call {
         array
     }
 
-    /// The elements of an array of object ids, or of a type that is one. May raise: the caller owns nothing that drops.
-    pub fn oid_array<'a>(self, place: usize) -> &'a [u32] {
+    /// The elements of an array of object ids, or of a type that is one; `None` when there are NULLs among them. May raise: the caller owns nothing that drops.
+    pub fn oid_array<'a>(self, place: usize) -> Option<&'a [u32]> {
         // SAFETY: Postgres's own symbol with the signature of its header.
         unsafe extern "C-unwind" {
             fn pg_detoast_datum(datum: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
         }
-        let Some(datum) = self.argument(place) else { return &[] };
+        let Some(datum) = self.argument(place) else { return Some(&[]) };
         // SAFETY: an array of values of four bytes, which lie one after the other; NULLs have no place among them.
         unsafe {
             let array = pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
             let lengths = array.add(1).cast::<i32>();
             let rows = (0..(*array).ndim as usize).map(|at| *lengths.add(at) as usize).product::<usize>();
-            if (*array).ndim == 0 || (*array).dataoffset != 0 {
-                return &[];
+            if (*array).ndim == 0 {
+                return Some(&[]);
+            }
+            if (*array).dataoffset != 0 {
+                return None;
             }
             let header = size_of::<pg_sys::ArrayType>() + 8 * (*array).ndim as usize;
-            core::slice::from_raw_parts(array.cast::<u8>().add(header.next_multiple_of(8)).cast(), rows)
+            Some(core::slice::from_raw_parts(array.cast::<u8>().add(header.next_multiple_of(8)).cast(), rows))
         }
     }
 

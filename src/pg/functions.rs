@@ -94,6 +94,9 @@ impl Function {
     /// Does it take or give a date or time, a domain or a composite, to which a body may assign text?
     pub fn has_convertible_types(&self) -> bool {
         self.signature.iter().any(|kind| {
+            if types::is_polymorphic(*kind) {
+                return true;
+            }
             let parts = types::parts(pg_sys::Oid::from(*kind));
             parts.have_datetime() || parts.relations().next().is_some() || parts.domains().next().is_some()
         })
@@ -101,7 +104,9 @@ impl Function {
 
     /// Does it take or give a domain, or what is made of one?
     pub fn has_domains(&self) -> bool {
-        self.signature.iter().any(|kind| types::parts(pg_sys::Oid::from(*kind)).domains().next().is_some())
+        self.signature.iter().any(|kind| {
+            types::is_polymorphic(*kind) || types::parts(pg_sys::Oid::from(*kind)).domains().next().is_some()
+        })
     }
 }
 

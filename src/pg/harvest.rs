@@ -26,14 +26,12 @@ pub fn install() {
 
 /// What is found while `work` plans. Under a guard.
 pub fn collect(work: impl FnOnce()) -> Vec<Demand> {
-    *FOUND.borrow_mut() = Some(Vec::new());
-    work();
-    FOUND.borrow_mut().take().unwrap_or_default()
-}
-
-/// An error ended the planning.
-pub fn forget() {
-    FOUND.replace(None);
+    let outer = FOUND.replace(Some(Vec::new()));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    let found = FOUND.replace(outer).unwrap_or_default();
+    // An error of the planner's goes on, once nothing of ours is left of it.
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error));
+    found
 }
 
 /// A plain frame unless we collect.
@@ -131,10 +129,7 @@ impl Look<'_> {
         let of_planner = (self.table.tuples, f64::from(self.table.pages));
         match is_partitioned {
             false => of_planner,
-            true => relations::with_children(self.relation)
-                .into_iter()
-                .map(statistics::table_size)
-                .fold((0.0, 0.0), |sum, size| (sum.0 + size.0, sum.1 + size.1)),
+            true => statistics::family_size(self.relation),
         }
     }
 
@@ -307,6 +302,7 @@ impl Look<'_> {
                 sql,
                 attribute,
                 width_bytes: facts.avg_width_bytes,
+                max_width_bytes: facts.widest_bytes(),
                 n_distinct: facts.n_distinct,
                 correlation: facts.correlation,
                 is_ordered: pg_sys::GetDefaultOpClass(kind, pg_sys::BTREE_AM_OID) != pg_sys::InvalidOid,
@@ -315,8 +311,22 @@ impl Look<'_> {
     }
 
     unsafe fn expression_facts(&self, node: *mut pg_sys::Node) -> ColumnFacts {
-        // SAFETY: an expression of the planner's.
-        unsafe { statistics::type_facts(pg_sys::exprType(node).to_u32(), pg_sys::exprTypmod(node)) }
+        // SAFETY: an expression of the planner's. One over a single column is taken to be as wide, and to have as many values.
+        unsafe {
+            let own = statistics::type_facts(pg_sys::exprType(node).to_u32(), pg_sys::exprTypmod(node));
+            let (mut attributes, mut member) = (ptr::null_mut(), -1);
+            pg_sys::pull_varattnos(node, self.table.relid, &mut attributes);
+            let is_single = pg_sys::bms_get_singleton_member(attributes, &mut member);
+            let number = (member + pg_sys::FirstLowInvalidHeapAttributeNumber) as i16;
+            if !is_single || number <= 0 {
+                return own;
+            }
+            let column = statistics::column_facts(self.relation, number, self.table.tuples);
+            match own.is_variable && column.is_variable {
+                true => ColumnFacts { correlation: 0.0, ..column },
+                false => ColumnFacts { n_distinct: column.n_distinct, ..own },
+            }
+        }
     }
 
     /// An expression of the table as SQL.
@@ -435,8 +445,8 @@ impl Look<'_> {
     fn column(&self, number: i16) -> Option<Key> {
         let facts = statistics::column_facts(self.relation, number, self.table.tuples);
         let sql = relations::quoted_column(self.relation, number);
-        let width_bytes = facts.avg_width_bytes;
-        (!sql.is_empty()).then(|| Key { sql, attribute: number, width_bytes, ..Key::default() })
+        let (width_bytes, max_width_bytes) = (facts.avg_width_bytes, facts.widest_bytes());
+        (!sql.is_empty()).then(|| Key { sql, attribute: number, width_bytes, max_width_bytes, ..Key::default() })
     }
 }
 

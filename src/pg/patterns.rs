@@ -33,9 +33,28 @@ pub unsafe fn kind(
             };
             return Some(TermKind::Prefix { opclass: opclass.to_owned() });
         }
-        let trigrams = pg_sys::OpclassnameGetOpcid(pg_sys::GIN_AM_OID, c"gin_trgm_ops".as_ptr());
-        let serves = trigrams != pg_sys::InvalidOid;
-        serves.then(|| TermKind::Contains { opclasses: vec!["gin_trgm_ops".to_owned()] })
+        Some(TermKind::Contains { opclasses: vec![trigrams()?] })
+    }
+}
+
+/// The operator class of pg_trgm for GIN, with its schema; `None` when the extension is not there.
+unsafe fn trigrams() -> Option<String> {
+    // SAFETY: a catalog look-up by name; the list is read before it is released.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::CLAAMNAMENSP as i32;
+        let method = pg_sys::Datum::from(pg_sys::GIN_AM_OID);
+        let name = pg_sys::Datum::from(c"gin_trgm_ops".as_ptr());
+        let list = pg_sys::SearchSysCacheList(cache, 2, method, name, pg_sys::Datum::from(0));
+        let mut found = None;
+        if (*list).n_members > 0 {
+            let tuple = &raw mut (**(*list).members.as_ptr()).tuple;
+            let class = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_opclass>();
+            let schema = pg_sys::get_namespace_name(class.opcnamespace);
+            found =
+                Some(super::text::c_string(pg_sys::quote_qualified_identifier(schema, class.opcname.data.as_ptr())));
+        }
+        pg_sys::ReleaseCatCacheList(list);
+        found
     }
 }
 

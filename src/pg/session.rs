@@ -88,3 +88,25 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 pub fn notice(message: &str) {
     pgrx::notice!("{message}");
 }
+
+/// Runs work as a role, which can take on no other meanwhile: code of the role's, run because of a statement of its own, must
+/// not have the rights of whoever looks at the statement. Under a guard.
+pub fn as_user<R>(role: u32, work: impl FnOnce() -> R) -> R {
+    struct Restore(pg_sys::Oid, i32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: what it was before.
+            unsafe { pg_sys::SetUserIdAndSecContext(self.0, self.1) };
+        }
+    }
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: statics of the backend, put back whichever way the work ends.
+    let _restore = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+        let restricted = pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
+        pg_sys::SetUserIdAndSecContext(pg_sys::Oid::from(role), context | local | restricted);
+        Restore(user, context)
+    };
+    work()
+}

@@ -1,5 +1,6 @@
 //! Running our own work beside a user's statement so that its failure stays ours.
 
+use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use pgrx::pg_sys;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +46,41 @@ pub fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
 /// `None`: it failed, or no transaction is there to do it in.
 #[inline(never)]
 pub fn in_subtransaction<R>(work: impl FnOnce() -> R) -> Option<R> {
+    try_in_subtransaction(true, work)?.ok()
+}
+
+/// The same for work that may take long: a cancel, a timeout or a shutdown ends it, and goes on to the statement.
+#[inline(never)]
+pub fn attempt<R>(work: impl FnOnce() -> R) -> Option<R> {
+    match try_in_subtransaction(false, work)? {
+        Ok(result) => Some(result),
+        Err(error) if ends_statement(&*error) => std::panic::resume_unwind(error),
+        Err(_) => None,
+    }
+}
+
+fn ends_statement(error: &(dyn Any + Send)) -> bool {
+    use pg_sys::panic::CaughtError;
+    use pgrx::PgSqlErrorCode as Code;
+    const CODES: [Code; 5] = [
+        Code::ERRCODE_QUERY_CANCELED,
+        Code::ERRCODE_ADMIN_SHUTDOWN,
+        Code::ERRCODE_CRASH_SHUTDOWN,
+        Code::ERRCODE_DATABASE_DROPPED,
+        Code::ERRCODE_OUT_OF_MEMORY,
+    ];
+    match error.downcast_ref::<CaughtError>() {
+        Some(CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) => {
+            CODES.contains(&report.sql_error_code())
+        }
+        _ => false,
+    }
+}
+
+fn try_in_subtransaction<R>(
+    holds_interrupts: bool,
+    work: impl FnOnce() -> R,
+) -> Option<Result<R, Box<dyn Any + Send>>> {
     // SAFETY: these read the backend's transaction state. No subtransaction may begin in parallel mode.
     if unsafe {
         !pg_sys::IsTransactionState() || pg_sys::IsAbortedTransactionBlockState() || pg_sys::IsInParallelMode()
@@ -65,7 +101,7 @@ pub fn in_subtransaction<R>(work: impl FnOnce() -> R) -> Option<R> {
         // SAFETY: in a transaction that is not aborted (tested above). The statement's own error contexts
         // are unhooked, since they belong to nothing that happens here.
         unsafe {
-            pg_sys::InterruptHoldoffCount += 1;
+            pg_sys::InterruptHoldoffCount += u32::from(holds_interrupts);
             pg_sys::error_context_stack = core::ptr::null_mut();
             pg_sys::BeginInternalSubTransaction(core::ptr::null());
             begun.set(true);
@@ -89,5 +125,5 @@ pub fn in_subtransaction<R>(work: impl FnOnce() -> R) -> Option<R> {
     if result.is_err() {
         FAILURES.fetch_add(1, Ordering::Relaxed);
     }
-    result.ok()
+    Some(result)
 }

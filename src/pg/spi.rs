@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 
 /// Runs work with a search path in which nobody can put anything: an operator or function that a statement of ours names
 /// must not be found in a schema of its caller's.
-fn with_own_search_path<R>(work: impl FnOnce() -> R) -> R {
+pub fn with_own_search_path<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: the setting goes back with the level; when an error passes, with the (sub)transaction.
     unsafe {
         let level = pg_sys::NewGUCNestLevel();

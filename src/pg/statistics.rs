@@ -21,6 +21,24 @@ pub struct ColumnFacts {
     pub has_statistics: bool,
 }
 
+/// The same of a table with all that inherit from it. One with partitions has pages of its own nowhere.
+pub fn family_size(relation: u32) -> (f64, f64) {
+    let sizes = super::relations::with_children(relation).into_iter().map(table_size);
+    sizes.filter(|size| size.1 > 0.0).fold((0.0, 0.0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+}
+
+impl ColumnFacts {
+    /// Bytes of the widest value, as far as is known. Values wider than a kilobyte are in no statistics but the mean, so a
+    /// mean above the widest one tells of some.
+    pub fn widest_bytes(&self) -> f64 {
+        match self.is_variable {
+            false => self.avg_width_bytes,
+            true if self.max_width_bytes >= self.avg_width_bytes && self.max_width_bytes > 0.0 => self.max_width_bytes,
+            true => f64::INFINITY,
+        }
+    }
+}
+
 /// Rows and pages of a table as of its last VACUUM or ANALYZE.
 pub fn table_size(relation: u32) -> (f64, f64) {
     // SAFETY: a catalog look-up; the tuple is read before it is released.

@@ -114,3 +114,9 @@ pub fn is_row_of_table(kind: u32) -> bool {
     // SAFETY: a catalog look-up.
     relation != 0 && unsafe { pg_sys::get_rel_relkind(relation.into()) } as u8 != pg_sys::RELKIND_COMPOSITE_TYPE
 }
+
+/// Does the type stand for any of several, so that nothing is known of its values (anyelement and its kin)?
+pub fn is_polymorphic(kind: u32) -> bool {
+    const NOT: [pg_sys::Oid; 4] = [pg_sys::VOIDOID, pg_sys::RECORDOID, pg_sys::TRIGGEROID, pg_sys::CSTRINGOID];
+    form(kind).sort == b'p' && !NOT.contains(&pg_sys::Oid::from(kind))
+}

@@ -40,6 +40,7 @@ unsafe extern "C-unwind" {
         initial: usize,
         max: usize,
     ) -> pg_sys::MemoryContext;
+    fn GetCurrentSubTransactionId() -> u32;
     fn MemoryContextReset(context: pg_sys::MemoryContext);
 }
 
@@ -52,10 +53,18 @@ struct Belief {
     added_count: usize,
     hidden: *const u32,
     hidden_count: usize,
+    /// The subtransaction in which we plan.
+    within: u32,
 }
 
-const NOTHING: Belief =
-    Belief { planning: ptr::null_mut(), added: ptr::null(), added_count: 0, hidden: ptr::null(), hidden_count: 0 };
+const NOTHING: Belief = Belief {
+    planning: ptr::null_mut(),
+    added: ptr::null(),
+    added_count: 0,
+    hidden: ptr::null(),
+    hidden_count: 0,
+    within: 0,
+};
 
 static BELIEF: BackendStatic<Cell<Belief>> = BackendStatic::new(Cell::new(NOTHING));
 static mut PREVIOUS: pg_sys::get_relation_info_hook_type = None;
@@ -83,9 +92,12 @@ pub(super) unsafe fn is_ours(root: *mut pg_sys::PlannerInfo) -> bool {
     !planning.is_null() && unsafe { (*(*root).glob).boundParams == planning }
 }
 
-/// A (sub)transaction was ended by an error, and with it any planning.
-pub fn forget() {
-    BELIEF.set(NOTHING);
+/// A (sub)transaction was ended by an error, and with it any planning that had begun in it; not one around it. Ids grow; 0
+/// is the whole transaction.
+pub fn forget(ended: u32) {
+    if BELIEF.get().within >= ended {
+        BELIEF.set(NOTHING);
+    }
 }
 
 unsafe extern "C-unwind" fn inject(
@@ -181,6 +193,10 @@ unsafe fn draft_in(text: *const c_char) -> Draft {
             return Draft::NotPlanned(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag((*raw).stmt)));
         }
         let queries = pg_analyze_and_rewrite_varparams(raw, text, &mut types, &mut parameters, ptr::null_mut());
+        let is_planned = |query: *mut pg_sys::Query| (*query).commandType != pg_sys::CmdType::CMD_UTILITY;
+        if !pointers::<pg_sys::Query>(queries).any(is_planned) {
+            return Draft::NotPlanned(c"SELECT INTO".as_ptr());
+        }
         let work = AllocSetContextCreateInternal(
             pg_sys::CurrentMemoryContext,
             c"pg_steward what-if".as_ptr(),
@@ -300,6 +316,7 @@ impl Subject {
                 added_count: added.len(),
                 hidden: hidden.as_ptr(),
                 hidden_count: hidden.len(),
+                within: GetCurrentSubTransactionId(),
             });
             for query in pointers::<pg_sys::Query>(self.queries) {
                 let copy = copyObjectImpl(query.cast_const().cast()).cast::<pg_sys::Query>();

@@ -20,6 +20,8 @@ const MAX_INCLUDED_BYTES: f64 = 120.0;
 const PREDICATE_SHARES: std::ops::RangeInclusive<f64> = 1e-6..=0.25;
 /// Of a column with more values, a constant is the one that this query happened to ask for.
 const MAX_PREDICATE_VALUES: f64 = 20.0;
+/// Commands are kept under a unique index, whose entries are limited as those of any other.
+const MAX_DDL_BYTES: usize = 2000;
 /// Bytes of a page.
 const PAGE_BYTES: f64 = 8192.0;
 /// From this share of all-visible pages on an index-only scan pays.
@@ -222,7 +224,7 @@ impl Maker<'_> {
     /// Adds the B-tree of some columns, alone and with the other columns that are read.
     fn add(&mut self, parts: &[&[(Key, Column)]]) {
         let part = distinct(parts.iter().flat_map(|part| part.iter().cloned()).collect());
-        let width: f64 = part.iter().map(|(key, _)| key.width_bytes).sum();
+        let width: f64 = part.iter().map(|(key, _)| key.max_width_bytes).sum();
         if part.is_empty() || part.len() > MAX_KEYS || width > MAX_KEY_BYTES {
             return;
         }
@@ -247,9 +249,11 @@ impl Maker<'_> {
             .filter(|needed| part.iter().all(|(key, _)| key.attribute != needed.attribute))
             .collect();
         let width: f64 = others.iter().map(|key| key.width_bytes).sum();
+        let widest: f64 =
+            part.iter().map(|(key, _)| key).chain(others.iter().copied()).map(|key| key.max_width_bytes).sum();
         // More than half of a row is a second table.
         let half_row = demand.pages * PAGE_BYTES / demand.rows / 2.0;
-        match others.len() <= MAX_INCLUDED && width <= MAX_INCLUDED_BYTES.min(half_row) {
+        match others.len() <= MAX_INCLUDED && widest <= MAX_KEY_BYTES && width <= MAX_INCLUDED_BYTES.min(half_row) {
             true => others.iter().map(|key| key.sql.clone()).collect(),
             false => Vec::new(),
         }
@@ -315,7 +319,7 @@ impl Maker<'_> {
     }
 
     fn keep(&mut self, candidate: Candidate) {
-        if self.seen.insert(candidate.clone()) {
+        if candidate.ddl().len() <= MAX_DDL_BYTES && self.seen.insert(candidate.clone()) {
             self.made.push(candidate);
         }
     }

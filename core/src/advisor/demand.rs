@@ -38,6 +38,8 @@ pub struct Key {
     pub attribute: i16,
     /// Mean bytes of a value.
     pub width_bytes: f64,
+    /// Bytes of the widest value, as far as is known; infinite for one that may be of any width.
+    pub max_width_bytes: f64,
     /// Distinct values; 0 when it is not known.
     pub n_distinct: f64,
     /// Of the order of values with the order of rows, from -1 to 1.

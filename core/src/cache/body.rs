@@ -212,6 +212,10 @@ impl<'s> Reader<'s> {
         self.hazards.extend(keyword_hazard(word));
         self.operators.extend(implied_operators(word).iter().map(ToString::to_string));
         self.names.extend(keyword_function(word).map(str::to_owned));
+        // A field of a record may be a date, whatever is assigned to it.
+        if matches!(word, "record" | "xmltable" | "json_table") {
+            self.hazards.insert(Hazard::DateCast);
+        }
         if word == "current" && after.eq_ignore_ascii_case("of") {
             self.hazards.insert(Hazard::Dynamic);
         }

@@ -53,7 +53,12 @@ SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON orders (doc json_ops
 SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON orders ((random()))}');
 SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON orders USING hash (id) INCLUDE (note)}');
 SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON pg_stat_activity (pid)}');
+SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON orders (id) INCLUDE ((lower(note)))}');
+SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON orders (ctid)}');
+SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON orders ((orders IS NULL))}');
+SELECT * FROM steward.what_if('SELECT 1 AS a INTO made');
 SELECT * FROM steward.what_if('SELECT 1', drop => '{orders}');
+SELECT * FROM steward.what_if('SELECT 1', drop => '{orders_pkey,NULL}');
 
 -- Suggestions for a list of queries.
 SET client_min_messages = notice;
@@ -80,6 +85,7 @@ SELECT * FROM steward.suggest_indexes(queries => '{}');
 CREATE ROLE nobody_much; GRANT EXECUTE ON FUNCTION steward.what_if TO nobody_much;
 SET ROLE nobody_much;
 SELECT * FROM steward.what_if('SELECT * FROM orders');
+SELECT * FROM steward.what_if('SELECT 1', '{CREATE INDEX ON orders (id)}');
 SELECT * FROM steward.suggest_indexes();
 SELECT * FROM steward.index_suggestions;
 RESET ROLE;

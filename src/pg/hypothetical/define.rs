@@ -18,6 +18,14 @@ unsafe extern "C-unwind" {
         callback: *const c_void,
         argument: *mut c_void,
     ) -> pg_sys::Oid;
+    fn pg_class_aclcheck(relation: pg_sys::Oid, role: pg_sys::Oid, mode: pg_sys::AclMode) -> pg_sys::AclResult::Type;
+    fn pg_attribute_aclcheck_all(
+        relation: pg_sys::Oid,
+        role: pg_sys::Oid,
+        mode: pg_sys::AclMode,
+        how: pg_sys::AclMaskHow::Type,
+    ) -> pg_sys::AclResult::Type;
+    fn aclcheck_error(result: pg_sys::AclResult::Type, kind: pg_sys::ObjectType::Type, name: *const c_char);
     fn transformIndexStmt(
         relation: pg_sys::Oid,
         statement: *mut pg_sys::IndexStmt,
@@ -113,7 +121,8 @@ unsafe fn define_index(statement: *mut pg_sys::IndexStmt, text: *const c_char) -
     // SAFETY: a raw statement; the relation is locked before anything of it is looked up.
     unsafe {
         let lock = pg_sys::AccessShareLock as c_int;
-        let relation = RangeVarGetRelidExtended((*statement).relation, lock, 0, ptr::null(), ptr::null_mut());
+        let callback = may_read as unsafe extern "C-unwind" fn(_, _, _, _) as *const c_void;
+        let relation = RangeVarGetRelidExtended((*statement).relation, lock, 0, callback, ptr::null_mut());
         let relkind = get_rel_relkind(relation) as u8;
         if !b"rmp".contains(&relkind) {
             return Definition::Relation((*(*statement).relation).relname);
@@ -131,6 +140,13 @@ unsafe fn define_index(statement: *mut pg_sys::IndexStmt, text: *const c_char) -
             .find(|element| !(**element).name.is_null() && get_attnum(relation, (**element).name) == 0);
         if let Some(element) = missing {
             return Definition::Column((*element).name);
+        }
+        let is_of_system = [(*statement).indexParams, (*statement).indexIncludingParams]
+            .into_iter()
+            .flat_map(|list| pointers::<pg_sys::IndexElem>(list))
+            .any(|element| !(*element).name.is_null() && get_attnum(relation, (*element).name) < 0);
+        if is_of_system {
+            return Definition::Unsupported("system columns");
         }
         if let Some(lack) = lack(&*statement, routine) {
             return Definition::Unsupported(lack);
@@ -151,6 +167,31 @@ unsafe fn define_index(statement: *mut pg_sys::IndexStmt, text: *const c_char) -
     }
 }
 
+/// Whoever may read no column of a table may neither lock it nor learn of its columns. Called before the lock is taken.
+unsafe extern "C-unwind" fn may_read(
+    name: *const pg_sys::RangeVar,
+    relation: pg_sys::Oid,
+    _before: pg_sys::Oid,
+    _argument: *mut c_void,
+) {
+    if relation == pg_sys::InvalidOid {
+        return;
+    }
+    let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
+    // SAFETY: catalog look-ups; Postgres's own arguments.
+    unsafe {
+        let user = crate::pg::raw::GetUserId();
+        let any = pg_sys::AclMaskHow::ACLMASK_ANY;
+        let ok = pg_sys::AclResult::ACLCHECK_OK;
+        if pg_class_aclcheck(relation, user, select) != ok
+            && pg_attribute_aclcheck_all(relation, user, select, any) != ok
+        {
+            let denied = pg_sys::AclResult::ACLCHECK_NO_PRIV;
+            aclcheck_error(denied, pg_sys::ObjectType::OBJECT_TABLE, (*name).relname);
+        }
+    }
+}
+
 /// What Postgres would refuse to build.
 fn lack(statement: &pg_sys::IndexStmt, routine: &pg_sys::IndexAmRoutine) -> Option<&'static str> {
     // SAFETY: lists of the statement's.
@@ -161,7 +202,12 @@ fn lack(statement: &pg_sys::IndexStmt, routine: &pg_sys::IndexAmRoutine) -> Opti
             (*element).ordering != pg_sys::SortByDir::SORTBY_DEFAULT
                 || (*element).nulls_ordering != pg_sys::SortByNulls::SORTBY_NULLS_DEFAULT
         });
-        if keys + included > MAX_COLUMNS {
+        let is_plain = |element: *mut pg_sys::IndexElem| {
+            !(*element).name.is_null() && (*element).collation.is_null() && (*element).opclass.is_null()
+        };
+        if !pointers::<pg_sys::IndexElem>(statement.indexIncludingParams).all(is_plain) {
+            Some("expressions and options in included columns")
+        } else if keys + included > MAX_COLUMNS {
             Some("more than 32 columns")
         } else if keys > 1 && !routine.amcanmulticol {
             Some("several columns")

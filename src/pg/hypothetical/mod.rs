@@ -167,6 +167,10 @@ impl Hypothetical {
                 return own;
             }
             let number = (member + pg_sys::FirstLowInvalidHeapAttributeNumber) as i16;
+            // The whole row, or a system column.
+            if number <= 0 {
+                return own;
+            }
             let column = statistics::column_facts(self.relation(), number, rows);
             match own.is_variable == column.is_variable && own.is_variable {
                 true => column,
