@@ -46,7 +46,11 @@ pub fn quietly<R>(work: impl FnOnce() -> R) -> Option<R> {
 /// `None`: it failed, or no transaction is there to do it in.
 #[inline(never)]
 pub fn in_subtransaction<R>(work: impl FnOnce() -> R) -> Option<R> {
-    try_in_subtransaction(true, work)?.ok()
+    let result = try_in_subtransaction(true, work)?;
+    if result.is_err() {
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+    }
+    result.ok()
 }
 
 /// The same for work that may take long: a cancel, a timeout or a shutdown ends it, and goes on to the statement.
@@ -121,9 +125,6 @@ fn try_in_subtransaction<R>(
         pg_sys::CurrentResourceOwner = owner;
         pg_sys::InterruptHoldoffCount = holdoff;
         pg_sys::error_context_stack = contexts;
-    }
-    if result.is_err() {
-        FAILURES.fetch_add(1, Ordering::Relaxed);
     }
     Some(result)
 }
