@@ -5,7 +5,7 @@
 //! what is executed never sees an index that does not exist. An error that ends the planning ends a (sub)transaction, and
 //! its callback forgets the planning (`forget`).
 //!
-//! Plain frames, as `hypothetical.rs` says; so is the hook.
+//! Plain frames, as `hypothetical` says; so is the hook.
 
 #![allow(ffi_unwind_calls, reason = "plain frames: a longjmp may cross them")]
 
@@ -162,7 +162,7 @@ pub enum Draft {
     NotPlanned(*const c_char),
 }
 
-/// The same, and the definition of an index, within a guard: an error unwinds.
+/// [`draft`] within a guard: an error unwinds, so it may be called from ordinary Rust.
 pub fn draft_guarded(text: &[u8]) -> Draft {
     // SAFETY: the closure owns nothing.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| draft(text)) }
